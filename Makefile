@@ -1,0 +1,37 @@
+# `make` lists what there is. VENV=/another/place works with every target.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make or refresh .venv from requirements-cpu.lock (a minute; at once when nothing has changed)
+	@VENV="$(VENV)" cluster/install.sh
+
+demo: setup ## The whole road on this machine: seeds to report, in runs/demo (about ten minutes)
+	$(VENV)/bin/music-ray run configs/demo.yaml
+
+# Tests that want a GPU, or that kill workers for minutes, are asked for by name: pytest -m faults
+test: setup ## Run the tests, the slow ones included
+	$(PY) -m pytest -m "not gpu and not faults" --durations=15
+
+check: setup ## Lint, formatting and types; changes nothing
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+fmt: setup ## Format the code and put right what ruff can
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: setup ## Resolve both lock files anew (LOCK_ARGS=--upgrade for the newest versions)
+	VENV="$(VENV)" cluster/lock.sh $(LOCK_ARGS)
+
+# Not runs/: what is in there may have cost money.
+clean: ## Remove .venv, caches and build leftovers; runs/ stays
+	@test ! -e "$(VENV)" || test -f "$(VENV)/pyvenv.cfg" || { echo "clean: $(VENV) is no virtual environment" >&2; exit 2; }
+	rm -rf "$(VENV)" "$(VENV).lock" .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

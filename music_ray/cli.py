@@ -1,0 +1,228 @@
+"""The command line: one function a command, no logic, nothing heavy imported before it is needed.
+
+Exit codes: 0 done; 1 a bug in music_ray (with its traceback); 2 a mistake in the command, the
+configuration or the input; 3 a stage that could not reach its end; 130 interrupted (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from music_ray import __version__
+from music_ray.config import RunConfig
+from music_ray.config.load import dump_config, load_config, resolve_config
+from music_ray.errors import EXIT_INTERRUPTED, ConfigError, InputError, MusicRayError
+from music_ray.progress import say
+
+app = typer.Typer(
+    name="music-ray",
+    help="Multi-turn preference pairs by Multi-Step Instruction Contrast, and reward models trained on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file such as configs/demo.yaml.", metavar="CONFIG")]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Overrides such as generate.turns=3; the value is YAML.", metavar="[KEY=VALUE]..."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved configuration and stop; nothing is started.")
+]
+RunArgument = Annotated[str, typer.Argument(help="A run folder such as runs/demo.", metavar="RUN")]
+
+_DATA_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+@app.command()
+def seeds(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or a file of preference pairs (.parquet, .jsonl, .jsonl.gz) by itself.",
+            metavar="CONFIG|DATA",
+        ),
+    ],
+    overrides: OverridesArgument = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Read the preference set D, hold a part of it out, and cut seed contexts from the rest."""
+    if config.endswith(_DATA_ENDINGS):
+        _stage("seeds", _config_for_file(config, overrides or []), dry_run)
+    else:
+        _stage("seeds", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def generate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Roll every seed out into two branches; interrupted, the same command goes on."""
+    _stage("generate", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def pairs(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Pass the rollouts through the quality gates and write the accepted pairs."""
+    _stage("pairs", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def mix(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Join D and the MUSIC pairs, and keep the evaluation suites apart."""
+    _stage("mix", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Train the reward model with ZeRO-3 and export it; interrupted, the same command resumes."""
+    _stage("train", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Score the held-out pairs with the trained and with the untrained model."""
+    _stage("evaluate", load_config(config, overrides or []), dry_run)
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Build the HTML report of a run folder, whatever it holds so far."""
+    from music_ray.run import run_stages
+
+    folder = run_stages(_config_of_run(run), ["report"])
+    say(f"report: {folder.display('report', 'index.html')}")
+
+
+@app.command(name="run")
+def run_all(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Bring the whole run to its end: seeds, generate, pairs, mix, train, evaluate, report."""
+    from music_ray.rundir import STAGES, RunDir
+
+    resolved = load_config(config, overrides or [])
+    if dry_run:
+        return _print_config(resolved)
+    folder = RunDir(resolved)
+    if all(folder.is_finished(stage) for stage in STAGES):
+        say(f"everything is finished in {folder.display()}")
+    else:
+        from music_ray.run import run_stages
+
+        run_stages(resolved, STAGES)
+    say(f"report:        {folder.display('report', 'index.html')} (open it in a browser)")
+    say(f"read the pairs: music-ray inspect {folder.display()}")
+    return None
+
+
+@app.command()
+def inspect(
+    run: RunArgument,
+    ids: Annotated[list[str] | None, typer.Argument(help="Pair ids; the first pairs when none.")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many pairs.", min=1)] = 5,
+    refused: Annotated[bool, typer.Option("--refused", help="Rollouts that gave no pair, and why.")] = False,
+) -> None:
+    """Show pairs in the terminal, both branches side by side."""
+    from music_ray.report.inspect import inspect_run
+    from music_ray.rundir import RunDir
+
+    inspect_run(RunDir(_config_of_run(run)), limit=limit, ids=ids or [], refused=refused)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    say(__version__)
+
+
+def main() -> None:
+    """Entry point: turns what is meant for the user into one message and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except MusicRayError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop_ray()
+        _fail("interrupted: the same command goes on from here", EXIT_INTERRUPTED)
+    except Exception as error:
+        _fail_usage(error)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stage(stage: str, config: RunConfig, dry_run: bool) -> None:
+    if dry_run:
+        return _print_config(config)
+    from music_ray.run import run_stages
+
+    folder = run_stages(config, [stage], need_upstream=True)
+    say(f"{stage}: {folder.display()}")
+    return None
+
+
+def _print_config(config: RunConfig) -> None:
+    sys.stdout.write(dump_config(config))
+
+
+def _config_for_file(path: str, overrides: list[str]) -> RunConfig:
+    """A run of its own for one data file: all of it becomes seeds, nothing is held out."""
+    from music_ray.config.load import apply_overrides
+
+    stem = Path(path).name.split(".")[0] or "data"
+    values: dict[str, Any] = {
+        "name": f"seeds-{stem}",
+        "data": {"sources": [{"path": path}], "held_out_fraction": 0.0},
+    }
+    return resolve_config(apply_overrides(values, overrides))
+
+
+def _config_of_run(folder: str) -> RunConfig:
+    """The configuration that a run folder was made with, wherever the folder lies now."""
+    location = folder.rstrip("/")
+    if location.endswith((".yaml", ".yml")):
+        return load_config(location)
+    from music_ray.rundir import open_filesystem
+
+    parent, _, name = location.rpartition("/")
+    fs, path = open_filesystem(location)
+    try:
+        with fs.open_input_file(f"{path}/config.yaml") as handle:
+            text = handle.read().decode("utf-8")
+    except OSError:
+        raise InputError(f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo") from None
+    import yaml
+
+    values = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder}/config.yaml is damaged: it holds no sections")
+    return resolve_config(values | {"name": name, "runs_dir": parent or "."})
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop_ray() -> None:
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stdout.flush()
+    for line in message.splitlines():
+        sys.stderr.write(f"music-ray: {line}\n")
+    sys.exit(code)
+
+
+def _fail_usage(error: Exception) -> None:
+    """A wrong command line becomes its usage message; anything else is a bug and keeps its traceback."""
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            sys.stderr.write(context.get_usage() + "\n")
+        _fail(error.format_message(), int(error.exit_code))
+    raise error

@@ -1,0 +1,192 @@
+"""The configuration of a run: one YAML file, one section a stage. Importing it loads nothing heavy.
+
+    config = load_config("configs/demo.yaml", ["generate.turns=3"])
+
+This package knows which values make sense alone and together; it does not look at files, models or
+machines (music_ray.preflight does).
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator, model_validator
+
+from music_ray.config.base import FREE, Section
+from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
+from music_ray.config.generation import (
+    AssistantConfig,
+    ContrastConfig,
+    EngineConfig,
+    GatesConfig,
+    GenerateConfig,
+    PairsConfig,
+    SamplingConfig,
+    UserConfig,
+    parse_schedule,
+)
+from music_ray.config.training import (
+    EvaluateConfig,
+    LoraConfig,
+    MixConfig,
+    PlanConfig,
+    ReportConfig,
+    TrainConfig,
+    ZeroConfig,
+)
+
+__all__ = [
+    "AssistantConfig",
+    "ContrastConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "GatesConfig",
+    "GenerateConfig",
+    "LoraConfig",
+    "MixConfig",
+    "PairsConfig",
+    "PlanConfig",
+    "RayConfig",
+    "ReportConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "SeedsConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "UserConfig",
+    "ZeroConfig",
+    "parse_schedule",
+]
+
+
+class RunConfig(Section):
+    """Everything that one run does, from the preference set to the report."""
+
+    name: str = Field(json_schema_extra=FREE)
+    """Name of the run; its folder is runs_dir/name."""
+
+    runs_dir: str = Field(default="runs", json_schema_extra=FREE)
+    """Folder of all runs: a local path or a pyarrow filesystem URI (s3://…, gs://…)."""
+
+    seed: int = Field(default=0, ge=0)
+    """The run seed: ids, splits, schedules, prompts and every request's own seed derive from it."""
+
+    data: DataConfig = DataConfig()
+    """The preference set D."""
+
+    seeds: SeedsConfig = SeedsConfig()
+    """How seeds are cut from D."""
+
+    engine: EngineConfig = EngineConfig()
+    """The model that writes the rollouts."""
+
+    user: UserConfig = UserConfig()
+    """The user simulator."""
+
+    assistant: AssistantConfig = AssistantConfig()
+    """The assistant."""
+
+    contrast: ContrastConfig = ContrastConfig()
+    """How the rejected branch is spoiled."""
+
+    generate: GenerateConfig = GenerateConfig()
+    """The rollouts."""
+
+    pairs: PairsConfig = PairsConfig()
+    """The quality gates."""
+
+    mix: MixConfig = MixConfig()
+    """D ∪ D_MUSIC."""
+
+    train: TrainConfig = TrainConfig()
+    """The reward training."""
+
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """The evaluation."""
+
+    report: ReportConfig = ReportConfig()
+    """The report."""
+
+    ray: RayConfig = Field(default=RayConfig(), json_schema_extra=FREE)
+    """How Ray is reached."""
+
+    plan: PlanConfig = Field(default=PlanConfig(), json_schema_extra=FREE)
+    """What each stage may take."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(
+                f"name {name!r} must be 1 to 100 letters, digits, '.', '_' or '-': it names a folder"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> RunConfig:
+        for problem in _impossible(self):
+            raise ValueError(problem)
+        return self
+
+
+def _impossible(config: RunConfig) -> list[str]:
+    """Combinations that could only fail later, each with its remedy."""
+    problems = []
+    kind, argument = parse_schedule(config.contrast.schedule)
+    turns = config.generate.turns
+    if isinstance(argument, list):
+        bad = [turn for turn in argument if not 1 <= turn <= turns]
+        if bad:
+            problems.append(
+                f"contrast.schedule ({config.contrast.schedule}) names turn {bad[0]}, but generate.turns is "
+                f"{turns}: name turns from 1 to {turns}, or raise generate.turns"
+            )
+    engine = config.engine
+    longest = max(
+        config.assistant.sampling.max_tokens,
+        config.user.sampling.max_tokens,
+        config.contrast.sampling.max_tokens,
+    )
+    if longest >= engine.max_model_len:
+        problems.append(
+            f"a reply of {longest} tokens does not fit engine.max_model_len ({engine.max_model_len}): "
+            "raise engine.max_model_len or lower sampling.max_tokens"
+        )
+    batched = engine.max_num_batched_tokens
+    if batched is not None and engine.gpus_per_engine == 0 and batched < engine.max_model_len:
+        problems.append(
+            f"engine.max_num_batched_tokens ({batched}) is below engine.max_model_len "
+            f"({engine.max_model_len}): on the CPU vLLM can't split the prefill of a seeded request, "
+            "raise it or leave it empty"
+        )
+    if engine.gpus_per_engine and engine.gpus_per_engine < engine.tensor_parallel_size:
+        problems.append(
+            f"engine.tensor_parallel_size ({engine.tensor_parallel_size}) exceeds engine.gpus_per_engine "
+            f"({engine.gpus_per_engine}): set both to the same number"
+        )
+    if engine.tensor_parallel_size > 1 and engine.gpus_per_engine == 0:
+        problems.append(
+            f"engine.tensor_parallel_size ({engine.tensor_parallel_size}) needs GPUs, but "
+            "engine.gpus_per_engine is 0: set engine.gpus_per_engine to the same number"
+        )
+    if engine.min_engines > engine.max_engines:
+        problems.append(
+            f"engine.min_engines ({engine.min_engines}) exceeds engine.max_engines "
+            f"({engine.max_engines}): raise engine.max_engines"
+        )
+    train = config.train
+    if train.warmup_steps >= train.steps:
+        problems.append(
+            f"train.warmup_steps ({train.warmup_steps}) must be below train.steps ({train.steps}): lower it"
+        )
+    if train.pairs_per_step < train.num_workers:
+        problems.append(
+            f"train.num_workers ({train.num_workers}) exceeds train.pairs_per_step "
+            f"({train.pairs_per_step}): a worker would have no pair, lower train.num_workers"
+        )
+    if not (config.mix.include_preferences or config.mix.include_music):
+        problems.append("mix.include_preferences and mix.include_music are both false: nothing to train on")
+    if train.attention == "flash_attention_2" and not train.use_gpu:
+        problems.append("train.attention=flash_attention_2 needs train.use_gpu=true")
+    return problems

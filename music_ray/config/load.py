@@ -1,0 +1,128 @@
+"""Reading a configuration: YAML, `key.path=value` overrides, and errors that name the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from music_ray.config import RunConfig
+from music_ray.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The resolved configuration of one run.
+
+    Args:
+        path: a YAML file with the sections of RunConfig.
+        overrides: `key.path=value` words; the value is YAML, so that lists and null can be given.
+
+    Raises:
+        ConfigError: missing or malformed file, unknown key (the nearest valid one is named), wrong type,
+            value out of bounds, impossible combination.
+    """
+    return resolve_config(apply_overrides(_read_yaml(Path(path)), overrides))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The values with `key.path=value` words applied, in their order.
+
+    Raises:
+        ConfigError: a word that is not of that form.
+    """
+    for word in overrides:
+        _apply_override(values, word)
+    return values
+
+
+def resolve_config(values: dict[str, Any]) -> RunConfig:
+    """Validates a plain dictionary.
+
+    Raises:
+        ConfigError: as load_config.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML that load_config reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def all_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key, sections included."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                yield from all_keys(candidate, f"{prefix}{name}.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}: name a YAML file, e.g. configs/demo.yaml") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no sections: it must be a mapping such as 'name: demo'")
+    return values
+
+
+def _apply_override(values: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {word!r} is not of the form key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"the value of override {word!r} is not valid YAML: quote it") from None
+    *parents, last = key.split(".")
+    node = values
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise ConfigError(f"{key} is no configuration key: {part} holds a plain value, not a section")
+    node[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key}" + _nearest(key))
+        elif problem["type"] == "missing":
+            lines.append(f"{key} is missing: the configuration must set it")
+        elif problem["type"] == "value_error":
+            lines.append(f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"]))
+        else:
+            lines.append(f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return "\n".join(lines)
+
+
+def _nearest(key: str) -> str:
+    known = list(all_keys())
+    # First among the siblings: generate.trns is meant to be generate.turns, whatever else is near.
+    parent = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    found = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6) or difflib.get_close_matches(
+        key, known, n=1, cutoff=0.5
+    )
+    return f": did you mean {found[0]}?" if found else ""

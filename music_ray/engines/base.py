@@ -1,0 +1,69 @@
+"""The protocol that every engine fulfils, and what can go wrong with one request.
+
+An engine knows nothing of rollouts: it gets messages, who speaks next, and how to sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from music_ray.config import SamplingConfig
+from music_ray.schema import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the next text follows on."""
+
+    messages: list[Message]
+    """For the assistant: ends on a user message. For the user: ends on a reply, or is empty."""
+    speaker: Literal["assistant", "user"] = "assistant"
+    """assistant: the reply to the last message. user: the next user message, as the bare chat
+    template continues after the user header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A generated text and its accounts."""
+
+    text: str
+    finish_reason: str
+    """'stop', or 'length' when it was cut off at max_tokens."""
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values the engine had in its prefix cache."""
+    completion_tokens: int
+
+
+class PromptTooLongError(Exception):
+    """The prompt and its longest reply do not fit the engine; another conversation may."""
+
+
+class RequestError(Exception):
+    """The engine refused this one request; others go on."""
+
+
+class EngineDeadError(Exception):
+    """The engine will never answer again; its process must be replaced."""
+
+
+class Engine(Protocol):
+    """One model, ready to answer many requests at once."""
+
+    async def generate(self, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Completion:
+        """One text. The same prompt, sampling and seed give the same text as far as the engine can.
+
+        Raises:
+            PromptTooLongError, RequestError: this request can't be answered.
+            EngineDeadError: no request can be answered any more.
+        """
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """`engine` (name and version), `model`, `model_revision`: recorded in every row."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...

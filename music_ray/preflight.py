@@ -1,0 +1,71 @@
+"""What can be found wrong before anything expensive starts: models, disk, compiler, source files.
+
+Looks at files and the machine without loading any model; the configuration has checked itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from music_ray.config import RunConfig
+from music_ray.errors import EnvironmentLacksError, InputError
+from music_ray.models import check_local_model
+
+NEED_GIB = {"seeds": 0.2, "generate": 1.0, "train": 3.0}
+"""Free space below which a stage does not start, in GiB; the train stage adds its own estimate."""
+
+
+def check(config: RunConfig, stages: Iterable[str]) -> None:
+    """Checks what the given stages need.
+
+    Raises:
+        InputError: a source or model is missing or unusable.
+        EnvironmentLacksError: too little disk, or no C++ compiler.
+    """
+    wanted = list(stages)
+    if "seeds" in wanted:
+        _check_sources(config)
+    if "generate" in wanted and config.engine.kind == "vllm":
+        check_local_model(config.engine.model)
+    if "train" in wanted:
+        check_local_model(config.train.base_model)
+        _check_compiler()
+    if "://" not in config.runs_dir:
+        _check_disk(Path(config.runs_dir), max((NEED_GIB.get(stage, 0.05) for stage in wanted), default=0.0))
+
+
+def _check_sources(config: RunConfig) -> None:
+    if not config.data.sources:
+        raise InputError(
+            "data.sources is empty: name the preference set, e.g. data.sources=[{path: pairs.parquet}]"
+        )
+    for source in config.data.sources:
+        if source.path and source.path != "sample" and "://" not in source.path:
+            path = Path(source.path)
+            if not path.exists():
+                raise InputError(f"no file or folder at {source.path}: correct data.sources")
+            if path.is_file() and path.stat().st_size == 0:
+                raise InputError(f"{source.path} is empty (0 bytes): name a file that holds preference pairs")
+
+
+def _check_compiler() -> None:
+    compiler = os.environ.get("CXX", "g++")
+    if not (shutil.which(compiler) or shutil.which("c++") or shutil.which("clang++")):
+        raise EnvironmentLacksError(
+            f"no C++ compiler ({compiler}) on this machine: DeepSpeed builds its communication op with one; "
+            "install g++ (Debian and Ubuntu: apt-get install g++) or set CXX"
+        )
+
+
+def _check_disk(folder: Path, need_gib: float) -> None:
+    while not folder.exists():
+        folder = folder.absolute().parent
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < need_gib:
+        raise EnvironmentLacksError(
+            f"{free:.2f} GiB free at {folder}, this needs {need_gib:g} GiB: free some, or set runs_dir to "
+            "another disk"
+        )

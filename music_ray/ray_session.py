@@ -1,0 +1,113 @@
+"""Reaching Ray: a running cluster where an address is given, else a private local one.
+
+A local Ray listens on 127.0.0.1 and asks for a token, so that nobody else on the machine or the
+network can run code through it. Ray 2.60 turns token authentication on for a cluster that it starts;
+setting RAY_AUTH_MODE after `import ray` would reach its server but not this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from music_ray.config import RunConfig
+from music_ray.errors import EnvironmentLacksError
+from music_ray.progress import say
+
+_QUIET = {
+    # Actors import the same libraries again; none of this is news to the user.
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "DS_LOG_LEVEL": "error",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+
+
+def ensure_ray(config: RunConfig) -> None:
+    """Connects to Ray once in this process; later calls return at once.
+
+    Raises:
+        EnvironmentLacksError: the cluster at the address can't be reached.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _connect(address)
+        return
+    say("ray: starting a local Ray")
+    ray.init(
+        address="local",
+        num_cpus=config.ray.num_cpus,
+        include_dashboard=False,
+        object_store_memory=int(config.ray.object_store_gib * 2**30),
+        logging_level=logging.ERROR,
+        log_to_driver=True,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    say(f"ray: connecting to {address}")
+    try:
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentLacksError(
+            f"no Ray cluster answers at {address} ({str(error).strip().splitlines()[0]}): start it, correct "
+            "ray.address or RAY_ADDRESS, or unset both to run on this machine"
+        ) from None
+
+
+def check_resources(wanted: dict[str, float], what: str, remedy: str) -> None:
+    """Refuses at once what the cluster could never place, where waiting would help nobody.
+
+    Args:
+        wanted: resources in Ray's names, e.g. {"CPU": 2.0, "GPU": 1.0}.
+        what: what asks for them, for the message.
+        remedy: what the user can change.
+
+    Raises:
+        EnvironmentLacksError: the cluster has fewer, and its autoscaler may not add them.
+    """
+    there = largest_cluster()
+    for name, amount in wanted.items():
+        if there.get(name, 0.0) < amount:
+            raise EnvironmentLacksError(
+                f"{what} asks for {amount:g} {name}s, the cluster has {there.get(name, 0.0):g}: {remedy}"
+            )
+
+
+def largest_cluster() -> dict[str, float]:
+    """Resources that are there, or that an autoscaler says it may add up to."""
+    import ray
+    from ray._private.state import state
+
+    there = {name: float(amount) for name, amount in ray.cluster_resources().items()}
+    possible = state.get_max_resources_from_cluster_config() or {}
+    return {
+        name: max(there.get(name, 0.0), float(possible.get(name, 0.0)))
+        for name in there.keys() | possible.keys()
+    }
+
+
+def worker_config(config: RunConfig) -> RunConfig:
+    """The configuration for processes that may start in another working directory: paths made absolute."""
+    updates: dict[str, object] = {}
+    if "://" not in config.runs_dir:
+        updates["runs_dir"] = os.path.abspath(config.runs_dir)
+    if os.path.isdir(config.engine.model):
+        updates["engine"] = config.engine.model_copy(update={"model": os.path.abspath(config.engine.model)})
+    if os.path.isdir(config.train.base_model):
+        path = os.path.abspath(config.train.base_model)
+        updates["train"] = config.train.model_copy(update={"base_model": path})
+    return config.model_copy(update=updates)

@@ -1,0 +1,106 @@
+"""The report stage: one self-contained HTML page from the run folder alone.
+
+The page loads nothing: style and script are inside it, and its Content-Security-Policy lets no other
+script run and no request leave, so that generated text stays text even if an escape were missed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from music_ray.report import figures, show
+from music_ray.report.collect import ReportData, collect
+from music_ray.rundir import RunDir
+
+PAGE = ("report", "index.html")
+
+
+def run_report(run: RunDir) -> dict[str, Any]:
+    """Writes report/index.html.
+
+    It can be called at any time: what has not run yet is said in a sentence.
+
+    Returns:
+        `counts` and `output` for the manifest.
+    """
+    data = collect(run)
+    page = render(data)
+    run.write_text(page, *PAGE)
+    return {
+        "counts": {
+            "pairs_shown": len(data.pairs),
+            "refused_shown": len(data.refused),
+            "charts": page.count('class="chart"'),
+            "unreadable_parts": len(data.damage),
+        },
+        "output": hashlib.sha256(page.encode("utf-8")).hexdigest()[:16],
+    }
+
+
+def render(data: ReportData) -> str:
+    """The page as HTML. The same data gives the same bytes."""
+    script = _asset("page.js")
+    suites = data.evaluation.suites if data.evaluation else []
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            data=data,
+            suites=suites,
+            style=Markup(_asset("page.css")),
+            script=Markup(script),
+            script_hash=_csp_hash(script),
+            training_charts=_safe(figures.training_charts(data.training)),
+            accuracy_chart=_safe_one(figures.accuracy_chart(data.evaluation)),
+            turns_charts=_safe(
+                {suite.name: chart for suite in suites if (chart := figures.turns_chart(suite)) is not None}
+            ),
+            score_charts={
+                suite.name: [(caption, Markup(chart)) for caption, chart in figures.score_charts(suite)]
+                for suite in suites
+            },
+        )
+    )
+
+
+def environment() -> Environment:
+    """Jinja with escaping always on; every text that is put in passes through show.visible first."""
+    jinja = Environment(
+        loader=PackageLoader("music_ray", "report"),
+        autoescape=True,
+        finalize=_visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("count", "percent", "decimal", "signed", "duration", "moment", "words"):
+        jinja.filters[name] = getattr(show, name)
+    return jinja
+
+
+def _visible(value: Any) -> Any:
+    return show.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _safe(charts: dict[str, str]) -> dict[str, Markup]:
+    return {name: Markup(chart) for name, chart in charts.items()}
+
+
+def _safe_one(chart: str | None) -> Markup | None:
+    return None if chart is None else Markup(chart)
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _csp_hash(script: str) -> str:
+    """The source expression that allows exactly this inline script."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return f"sha256-{digest}"

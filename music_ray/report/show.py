@@ -1,0 +1,86 @@
+"""How text, numbers and durations are shown to a person, on the page and in the terminal.
+
+Generated text may hold anything. What would steer a terminal or turn the reading order around is
+replaced by a visible sign here; escaping for HTML is the template's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EM DASH}"
+# Controls except tab and newline, C1 controls, directional embeddings, overrides and isolates, surrogates.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """The text with every character that acts instead of showing replaced by a sign for it.
+
+    Tabs and newlines stay, and Windows line ends become newlines.
+    """
+    return _UNSAFE.sub(_sign, text.replace("\r\n", "\n"))
+
+
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # Unicode's own pictures of the control characters.
+    if code == 0x7F:
+        return "\N{SYMBOL FOR DELETE}"
+    return f"<U+{code:04X}>"
+
+
+def count(value: float | None) -> str:
+    """A number with thousands separators; a small one that is not whole keeps one decimal."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:,.1f}" if value != int(value) and abs(value) < 100 else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A share of 1 as a percentage with one decimal."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f}%"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed number of decimals and a real minus sign."""
+    if value is None:
+        return NOTHING
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A number that shows its sign, plus included."""
+    text = decimal(value, digits)
+    return f"+{text}" if value is not None and math.isfinite(value) and value >= 0 else text
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two largest units that matter: 4.2 s, 3 min 05 s, 2 h 10 min, 1 d 4 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)  # Before the comparison: 3599.9 s is an hour, not 60 minutes.
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def moment(text: str | None) -> str:
+    """An ISO time of the manifest without its machine marks: 2025-11-22 20:49 UTC."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", text or "")
+    return f"{match[1]} {match[2]} UTC" if match else (text or NOTHING)
+
+
+def words(name: str) -> str:
+    """A key as words: held_out_pairs becomes 'held out pairs'."""
+    return name.replace("_", " ")

@@ -1,0 +1,248 @@
+"""From the partitioned engine to a Hugging Face folder that anyone can load, checked by loading it.
+
+Weights are gathered one parameter at a time; rank 0 keeps them. LoRA adapters are merged. The folder
+is loaded again with AutoModelForSequenceClassification, whose own pooling goes by the padding id,
+and its rewards are compared with the engine's before it becomes `model/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from music_ray import __version__
+from music_ray.chat import ChatFormat
+from music_ray.config import LoraConfig, RunConfig
+from music_ray.errors import StageError
+from music_ray.reward.checkpoint import upload
+from music_ray.reward.data import PairTokens
+from music_ray.rundir import RunDir
+
+BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest difference between the engine's and the exported model's rewards, relative to
+max(1, |reward|). bfloat16 has 8 bits: batches of other shapes and CPU kernels differ by a few of
+their last places through all the layers."""
+_NUM_CHECKED = 4
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """Rewards of a few pairs, before and after the export."""
+
+    engine_rewards: list[float]
+    model_rewards: list[float]
+    largest_difference: float
+    """Relative to max(1, |reward|)."""
+    bound: float
+
+
+def pairs_to_check(pairs: PairTokens) -> list[int]:
+    """Indices of the pairs that the export is checked on: the shortest, but of two lengths or more."""
+    order = sorted(range(len(pairs)), key=lambda index: (int(pairs.lengths[index]), pairs.ids[index]))
+    return order[:_NUM_CHECKED]
+
+
+def engine_rewards(engine: Any, sequences: Sequence[Sequence[int]], pad: int, device: Any) -> list[float]:
+    """Rewards by the partitioned engine; every rank must call it with the same sequences."""
+    import torch
+
+    from music_ray.reward_model import pad_right
+
+    engine.eval()
+    with torch.no_grad():
+        rewards = engine(*(one.to(device) for one in pad_right(sequences, pad)))
+    engine.train()
+    return rewards.tolist()
+
+
+def gather_weights(engine: Any, lora: LoraConfig | None) -> dict[str, Any]:
+    """All weights by their Hugging Face names, adapters merged; empty except on rank 0.
+
+    Collective: every rank must call it.
+    """
+    import deepspeed
+    import torch.distributed as dist
+
+    prefix = "classifier."
+    weights: dict[str, Any] = {}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter]):
+            if dist.get_rank() == 0:
+                weights[name.removeprefix(prefix)] = parameter.detach().cpu().clone()
+    return merge_adapters(weights, lora) if lora is not None else weights
+
+
+def merge_adapters(weights: dict[str, Any], lora: LoraConfig) -> dict[str, Any]:
+    """Folds W + (alpha / rank) · B · A into each adapted W [out, in], computed in float32."""
+    merged = {}
+    for name, weight in weights.items():
+        if ".lora_" in name:
+            continue
+        stem, adapted, leaf = name.partition(".base_layer.")
+        if adapted and leaf == "weight":
+            down = weights[f"{stem}.lora_A.default.weight"].float()  # [rank, in]
+            up = weights[f"{stem}.lora_B.default.weight"].float()  # [out, rank]
+            weight = (weight.float() + (up @ down) * (lora.alpha / lora.rank)).to(weight.dtype)
+        merged[f"{stem}.{leaf}" if adapted else name] = weight
+    return merged
+
+
+def write_model(folder: Path, engine: Any, weights: dict[str, Any], chat: ChatFormat, card: str) -> None:
+    """Writes configuration, weights, tokenizer and card into a folder; for rank 0 alone."""
+    from huggingface_hub import save_torch_state_dict
+
+    classifier = engine.module.classifier
+    folder.mkdir(parents=True)
+    save_torch_state_dict(weights, folder, max_shard_size="5GB", metadata={"format": "pt"})
+    config = classifier.config
+    config.architectures = [type(classifier).__name__]
+    config.dtype = weights["score.weight"].dtype
+    config.save_pretrained(folder)
+    tokenizer = chat.tokenizer
+    # Hugging Face pools the last token that is not padding, so no sequence may end in this one.
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.get_text_config().pad_token_id)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_model(
+    folder: Path, sequences: Sequence[Sequence[int]], expected: list[float], precision: str, attention: str
+) -> ExportCheck:
+    """Loads the folder afresh and compares its rewards with the engine's.
+
+    Raises:
+        StageError: they differ by more than the precision's bound.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from music_ray.reward_model import attention_for, pad_right
+
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, use_safetensors=True, attn_implementation=attention_for(config, attention)
+    ).eval()
+    ids, mask, _ = pad_right(sequences, model.config.get_text_config().pad_token_id)
+    with torch.inference_mode():
+        found = model(input_ids=ids, attention_mask=mask).logits.squeeze(-1).float().tolist()
+    difference = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(expected, found, strict=True))
+    bound = BOUNDS[precision]
+    if not difference <= bound:
+        raise StageError(
+            f"the exported model scores otherwise than the trained one (difference {difference:.2e}, bound "
+            f"{bound:.0e}): it is not kept; the checkpoints are, please report this"
+        )
+    return ExportCheck(expected, found, difference, bound)
+
+
+def export_model(run: RunDir, engine: Any, pairs: PairTokens, model_path: str, device: Any) -> ExportCheck:
+    """Writes and checks `model/`; every rank must call it.
+
+    Raises:
+        StageError: the reloaded model scores otherwise, or it could not be written; on every rank.
+    """
+    import torch.distributed as dist
+
+    train = run.config.train
+    chosen = pairs_to_check(pairs)
+    sequences = [side.tolist() for index in chosen for side in pairs.sides(index)]
+    pad = engine.module.classifier.config.get_text_config().pad_token_id
+    expected = engine_rewards(engine, sequences, pad, device)
+    weights = gather_weights(engine, train.lora)
+    outcome: list[Any] = [None]
+    if dist.get_rank() == 0:
+        chat = ChatFormat.load(model_path, train.revision)
+        try:
+            outcome[0] = _write_checked(run, engine, weights, chat, sequences, expected)
+        except OSError as error:
+            outcome[0] = f"the model could not be written ({error}): free some space and run again"
+        except StageError as error:
+            outcome[0] = str(error)
+    dist.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[0], str):
+        raise StageError(outcome[0])
+    return outcome[0]
+
+
+def _write_checked(
+    run: RunDir,
+    engine: Any,
+    weights: dict[str, Any],
+    chat: ChatFormat,
+    sequences: list[list[int]],
+    expected: list[float],
+) -> ExportCheck:
+    from music_ray.reward_model import attention_for
+
+    train = run.config.train
+    root = run.path() if run.is_local else None
+    with tempfile.TemporaryDirectory(dir=root, prefix=".model-") as scratch:
+        folder = Path(scratch) / "model"
+        soft_capped = attention_for(engine.module.classifier.config, "auto") == "eager"
+        write_model(folder, engine, weights, chat, model_card(run.config, soft_capped=soft_capped))
+        # The engine's own choice of attention goes for the check too.
+        attention = "auto" if train.attention == "flash_attention_2" else train.attention
+        check = check_model(folder, sequences, expected, train.precision, attention)
+        run.clear("model")
+        if run.is_local:
+            shutil.move(folder, run.path("model"))
+        else:
+            for file in sorted(folder.iterdir()):
+                upload(run, str(file), "model", file.name)
+    return check
+
+
+def model_card(config: RunConfig, *, soft_capped: bool) -> str:
+    """README.md of the exported folder, in the hub's format.
+
+    Args:
+        soft_capped: the model soft-caps its attention logits, which transformers' default attention,
+            sdpa, ignores without a word.
+    """
+    argument = ', attn_implementation="eager"' if soft_capped else ""
+    train = config.train
+    head = {
+        "base_model": train.base_model,
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["reward-model", "music_ray"],
+    }
+    lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
+    recipe = f"""\
+| | |
+|---|---|
+| base model | {train.base_model}{f" (first {train.num_layers} layers)" if train.num_layers else ""} |
+| steps x pairs a step | {train.steps} x {train.pairs_per_step} |
+| learning rate | {train.learning_rate} ({train.lr_schedule}, {train.warmup_steps} warm-up steps) |
+| longest conversation | {train.max_tokens} tokens (over-long pairs: {train.over_length}) |
+| precision | {train.precision}, float32 master weights |
+| adapters | {f"LoRA, rank {train.lora.rank}, merged" if train.lora else "none, all weights trained"} |
+| run seed | {config.seed} |"""
+    return f"""---
+{chr(10).join(lines)}
+---
+
+# {config.name}: a reward model by music_ray {__version__}
+
+Gives a conversation one number: the higher, the better its replies. Trained with the Bradley-Terry
+loss on preference pairs, among them pairs by Multi-Step Instruction Contrast (MUSIC, arXiv
+2512.24693) that differ over several turns. Only differences between conversations with the same
+user have a meaning.
+
+{recipe}
+
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    model = AutoModelForSequenceClassification.from_pretrained(FOLDER{argument})
+    ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+    reward = model(**ids).logits[0, 0].item()
+
+The reward is read off the last token of the rendered conversation; the padding token never ends one.
+"""

@@ -1,0 +1,214 @@
+"""The train stage, assembled: tokens, checks, workers, outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from typing import Any
+
+from music_ray import errors
+from music_ray.chat import ChatFormat
+from music_ray.config.base import select
+from music_ray.models import resolve_model
+from music_ray.progress import duration, say
+from music_ray.ray_session import ensure_ray, largest_cluster, worker_config
+from music_ray.reward import checkpoint, preflight
+from music_ray.reward.data import TokenFile, prepare_tokens
+from music_ray.reward.logbook import read_log
+from music_ray.reward.worker import OUTCOME, train_worker
+from music_ray.rundir import RunDir, digest_ids
+from music_ray.schema import content_id
+
+_SAY_EVERY_SECONDS = 5.0
+
+
+def run_train(run: RunDir) -> dict[str, Any]:
+    """Trains the reward model on the mix and exports it to `model/`.
+
+    Goes on from the newest complete checkpoint if there is one.
+
+    Returns:
+        counts, tokens, seconds_by_part, notes and output, for RunDir.finish_stage.
+
+    Raises:
+        InputError, ConfigError, EnvironmentLacksError: found before the workers start.
+        RunFolderError: the checkpoints are of other pairs or settings.
+        StageError: training ended before its last step; the checkpoints stay.
+    """
+    train = run.config.train
+    task, tokens = prepare(run)
+    outcome = _train_on_ray(run, task)
+    last_lines = {line["step"]: line for line in read_log(run)}
+    check = outcome["export_check"]
+    return {
+        "counts": {
+            "pairs": tokens.num_pairs,
+            "dropped": tokens.dropped,
+            "steps": train.steps,
+            "pairs_seen": train.steps * train.pairs_per_step,
+            "parameters": outcome["num_parameters"],
+            "trained_parameters": outcome["num_trained_parameters"],
+        },
+        "tokens": {"trained": sum(line["tokens"] for line in last_lines.values())},
+        "seconds_by_part": outcome["seconds"],
+        "notes": [
+            f"the exported model's rewards differ from the trained engine's by "
+            f"{check['largest_difference']:.1e} (bound {check['bound']:.0e})"
+        ],
+        "output": digest_ids([task["fingerprint"], *check["model_rewards"]]),
+    }
+
+
+def prepare(run: RunDir) -> tuple[dict[str, Any], TokenFile]:
+    """Tokenises the mix and checks what can be checked without Ray.
+
+    Returns:
+        (the task of train_worker, the tokenised pairs).
+
+    Raises:
+        InputError, EnvironmentLacksError, RunFolderError: see run_train.
+    """
+    from music_ray.reward_model import head_seed
+
+    train = run.config.train
+    model = resolve_model(train.base_model)
+    chat = ChatFormat.load(model, train.revision)
+    tokens = prepare_tokens(run, chat)
+    say(f"train: {tokens.num_pairs} pairs, {tokens.num_tokens} tokens{_dropped(tokens)}")
+    preflight.check_pairs(train, tokens)
+    preflight.check_space(run, model)
+    fingerprint = training_fingerprint(run, tokens)
+    _check_checkpoints(run, fingerprint)
+    task = {
+        "config": worker_config(run.config).model_dump(mode="json"),
+        "model": os.path.abspath(model) if os.path.isdir(model) else model,
+        "tokens": tokens.name,
+        "fingerprint": fingerprint,
+        "pad_token_id": chat.pad_token_id,
+        "head_seed": head_seed(run.config.seed),
+    }
+    return task, tokens
+
+
+def training_fingerprint(run: RunDir, tokens: TokenFile) -> str:
+    """Hash of all that decides the weights: the pairs, the run seed and the keys that are not free."""
+    keys = select(run.config.train, {"identity", "growth"})
+    return f"{content_id([tokens.key, run.config.seed, keys]):016x}"
+
+
+def _check_checkpoints(run: RunDir, fingerprint: str) -> None:
+    """Says where training goes on, or refuses checkpoints of another training."""
+    steps = checkpoint.complete_steps(run)
+    if not steps:
+        return
+    if checkpoint.read_index(run, steps[-1])["fingerprint"] != fingerprint:
+        raise errors.RunFolderError(
+            f"the checkpoints in {run.display('checkpoints')} are of other pairs or settings: set the old "
+            "values again, or rename or remove that folder to train from the base model"
+        )
+    say(f"train: going on from the checkpoint of step {steps[-1]}")
+
+
+# -- Ray -------------------------------------------------------------------------------------------
+
+
+def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
+    """Runs the workers to their end, telling of each step, and returns rank 0's outcome."""
+    import ray
+
+    ensure_ray(run.config)
+    train = run.config.train
+    if waiting := preflight.check_cluster(train, ray.cluster_resources(), largest_cluster()):
+        say(waiting)
+    if run.exists(*OUTCOME):
+        run.fs.delete_file(run.path(*OUTCOME))
+    say(f"train: starting {train.num_workers} workers with DeepSpeed ZeRO-3")
+    with tempfile.TemporaryDirectory(prefix="music-ray-train-") as scratch:
+        problem: list[BaseException] = []
+        fit = threading.Thread(target=_fit, args=(run, task, scratch, problem), daemon=True)
+        # In a thread of its own: Ray Train takes over Ctrl-C otherwise, and the steps are told from here.
+        fit.start()
+        _tell_steps(run, fit)
+    if problem:
+        raise errors.StageError(
+            f"training stopped ({_reason(problem[0])}): run the same command again to go on from the last "
+            "checkpoint"
+        ) from problem[0]
+    if not run.exists(*OUTCOME):
+        raise errors.StageError("training ended without a result: run the same command again to go on")
+    outcome = json.loads(run.read_text(*OUTCOME))
+    if outcome["status"] != "done":
+        raise getattr(errors, outcome["kind"])(outcome["message"])
+    return outcome
+
+
+def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseException]) -> None:
+    from ray.train import FailureConfig, ScalingConfig, TrainingFailedError
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train.torch import TorchTrainer
+
+    train = run.config.train
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=task,
+        scaling_config=ScalingConfig(
+            num_workers=train.num_workers,
+            use_gpu=train.use_gpu,
+            resources_per_worker={"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {}),
+        ),
+        # Checkpoints are our own; Ray Train only wants a place for its bookkeeping.
+        run_config=RayRunConfig(
+            name=run.config.name,
+            storage_path=scratch,
+            failure_config=FailureConfig(max_failures=train.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except (TrainingFailedError, RuntimeError) as error:
+        problem.append(error)
+
+
+def _tell_steps(run: RunDir, fit: threading.Thread) -> None:
+    """Follows the training log until the trainer ends, saying a line every few seconds."""
+    told, said, waited = 0, 0.0, 0.5 if run.is_local else 15.0
+    while True:
+        ended = not fit.is_alive()
+        lines = read_log(run)
+        due = ended or time.monotonic() - said >= _SAY_EVERY_SECONDS
+        if lines and lines[-1]["step"] != told and due:
+            told, said = lines[-1]["step"], time.monotonic()
+            say(step_line(lines, run.config.train.steps))
+        if ended:
+            return
+        fit.join(timeout=waited)
+
+
+def step_line(lines: list[dict[str, Any]], steps: int) -> str:
+    """One line on the last step: loss, accuracy, margin, speed, time left."""
+    last, recent = lines[-1], lines[-20:]
+    seconds = sum(line["seconds"] for line in recent)
+    parts = [
+        f"train: step {last['step']}/{steps}",
+        f"loss {last['loss']:.4f}",
+        f"accuracy {last['accuracy']:.2f}",
+        f"margin {last['margin']:+.3f}",
+        f"{sum(line['tokens'] for line in recent) / max(seconds, 1e-9):.0f} tokens/s",
+    ]
+    if last["step"] < steps:
+        parts.append(f"{duration((steps - last['step']) * seconds / len(recent))} left")
+    return " · ".join(parts)
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _dropped(tokens: TokenFile) -> str:
+    if not tokens.dropped:
+        return ""
+    return ", dropped: " + ", ".join(f"{reason} {count}" for reason, count in tokens.dropped.items())

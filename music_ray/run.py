@@ -1,0 +1,145 @@
+"""The whole road in order: seeds → rollouts → pairs → mix → model → evals → report.
+
+Assembles; computes nothing. A stage that is finished with the present configuration and input is
+skipped, one that was interrupted goes on, and what a changed configuration makes out of date is made
+again, the paid-for model and checkpoints being set aside rather than overwritten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from music_ray import models, preflight
+from music_ray.config import RunConfig
+from music_ray.errors import InputError
+from music_ray.progress import duration, say
+from music_ray.rundir import STAGES, RunDir
+
+
+def run_stages(config: RunConfig, stages: Sequence[str], *, need_upstream: bool = False) -> RunDir:
+    """Brings the given stages to their end, in order.
+
+    Args:
+        need_upstream: refuse to start a stage whose earlier stages are not finished (for one stage alone).
+
+    Raises:
+        MusicRayError: a user's mistake or a stage that could not reach its end.
+    """
+    run = RunDir(config)
+    with_work = [stage for stage in stages if not _is_finished(run, stage, stages)]
+    preflight.check(config, with_work)
+    with run.lock():
+        run.open()
+        if need_upstream:
+            _check_upstream(run, stages[0])
+        _prepare_models(run, with_work)
+        for stage in stages:
+            _bring_to_end(run, stage)
+    return run
+
+
+def _is_finished(run: RunDir, stage: str, stages: Sequence[str]) -> bool:
+    """Finished, and so are all the stages before it that this command would run."""
+    return all(run.is_finished(one) for one in stages[: list(stages).index(stage) + 1])
+
+
+def _bring_to_end(run: RunDir, stage: str) -> None:
+    if run.is_finished(stage):
+        say(f"{stage}: finished")
+        return
+    say(f"{stage}: starting")
+    if stage == "train":
+        _set_stale_model_aside(run)
+    before = run.start_stage(stage)
+    started = time.monotonic()
+    try:
+        facts = _function(stage, before.get("starts", 0) + 1)(run)
+    except BaseException:
+        run.add_seconds(stage, time.monotonic() - started)
+        raise
+    seconds = time.monotonic() - started
+    run.finish_stage(stage, facts.pop("output"), seconds, **facts)
+    say(f"{stage}: done in {duration(seconds)}{_summary(facts.get('counts', {}))}")
+
+
+def _function(stage: str, start: int) -> Callable[[RunDir], dict[str, Any]]:
+    """The stage's function; its heavy imports happen here and not before."""
+    if stage == "seeds":
+        from music_ray.generate.seeds import run_seeds
+
+        return run_seeds
+    if stage == "generate":
+        from music_ray.generate.pipeline import run_generate
+
+        return lambda run: run_generate(run, run_epoch=start)
+    if stage == "pairs":
+        from music_ray.generate.pairs import run_pairs
+
+        return run_pairs
+    if stage == "mix":
+        from music_ray.generate.mix import run_mix
+
+        return run_mix
+    if stage == "train":
+        from music_ray.reward.train import run_train
+
+        return run_train
+    if stage == "evaluate":
+        from music_ray.evaluate.pairwise import run_evaluate
+
+        return run_evaluate
+    from music_ray.report.build import run_report
+
+    return run_report
+
+
+def _summary(counts: dict[str, Any]) -> str:
+    """Counts as one readable line: totals, then tables of reasons that hold anything."""
+    parts = []
+    for name, value in counts.items():
+        label = name.replace("_", " ")
+        if isinstance(value, dict):
+            if value:
+                inner = ", ".join(f"{reason} {count}" for reason, count in sorted(value.items()))
+                parts.append(f"{label}: {inner}")
+        elif isinstance(value, int):
+            parts.append(f"{label} {value}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _check_upstream(run: RunDir, stage: str) -> None:
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if stage in ("report",):
+            return
+        if not run.is_finished(earlier):
+            raise InputError(
+                f"{stage} needs {earlier}, which is not finished in {run.display()}: run `music-ray {earlier}` "
+                "first, or `music-ray run` for all"
+            )
+
+
+def _prepare_models(run: RunDir, stages: Sequence[str]) -> None:
+    """Converts the demo model where one is named, before any stage waits for it."""
+    wanted = set()
+    if "generate" in stages and run.config.engine.kind == "vllm":
+        wanted.add(run.config.engine.model)
+    if "train" in stages:
+        wanted.add(run.config.train.base_model)
+    started = time.monotonic()
+    if any(not models.is_ready(name) for name in wanted):
+        for name in sorted(wanted):
+            models.resolve_model(name)
+        run.finish_stage("setup", "", time.monotonic() - started)
+
+
+def _set_stale_model_aside(run: RunDir) -> None:
+    """A model of another configuration or other data is kept under its old fingerprint."""
+    record = run.manifest()["stages"].get("train", {})
+    made_by = record.get("running_fingerprint") or record.get("fingerprint")
+    if made_by and made_by != run.fingerprint("train"):
+        for folder in ("model", "checkpoints", "logs"):
+            kept = run.set_aside(folder, made_by)
+            if kept:
+                say(f"train: configuration or data changed, the former {folder}/ is kept as {kept}")

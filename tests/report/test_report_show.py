@@ -1,0 +1,63 @@
+"""How text and numbers are shown."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from music_ray.report import show
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain äöü 漢字 👩‍🍳\tand\nlines", "plain äöü 漢字 👩‍🍳\tand\nlines"),
+        ("\x1b[31mred\x07", "␛[31mred␇"),
+        ("a\r\nb\rc", "a\nb␍c"),
+        ("\x00\x7f\x9b", "␀␡<U+009B>"),
+        ("\u202eevil\u2069", "<U+202E>evil<U+2069>"),
+        ("half \ud800", "half <U+D800>"),
+    ],
+)
+def test_visible_shows_what_would_act(text: str, expected: str) -> None:
+    assert show.visible(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (31000, "31,000"), (8.25, "8.2"), (387.1, "387"), (None, "—"), (math.nan, "—")],
+)
+def test_count(value: float | None, expected: str) -> None:
+    assert show.count(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0.0 s"),
+        (4.24, "4.2 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (3599.9, "1 h 00 min"),
+        (86340, "23 h 59 min"),
+        (100000, "1 d 4 h"),
+        (None, "—"),
+    ],
+)
+def test_duration(seconds: float | None, expected: str) -> None:
+    assert show.duration(seconds) == expected
+
+
+def test_numbers_have_real_signs() -> None:
+    assert show.decimal(-0.25) == "\N{MINUS SIGN}0.250"
+    assert show.signed(0.5, 1) == "+0.5"
+    assert show.signed(-0.5, 1) == "\N{MINUS SIGN}0.5"
+    assert show.signed(math.nan) == "not finite"
+    assert show.percent(0.625) == "62.5%"
+
+
+def test_moment_shortens_only_what_it_knows() -> None:
+    assert show.moment("2025-11-22T20:49:31Z") == "2025-11-22 20:49 UTC"
+    assert show.moment("yesterday") == "yesterday"
+    assert show.moment(None) == "—"
