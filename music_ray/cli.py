@@ -143,6 +143,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # typer's own word for Ctrl-C
+            raise KeyboardInterrupt
     except MusicRayError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -55,7 +55,7 @@ def render(data: ReportData) -> str:
             suites=suites,
             style=Markup(_asset("page.css")),
             script=Markup(script),
-            script_hash=_csp_hash(script),
+            policy=_policy(script),
             training_charts=_safe(figures.training_charts(data.training)),
             accuracy_chart=_safe_one(figures.accuracy_chart(data.evaluation)),
             turns_charts=_safe(
@@ -100,7 +100,10 @@ def _asset(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _csp_hash(script: str) -> str:
-    """The source expression that allows exactly this inline script."""
+def _policy(script: str) -> str:
+    """A Content-Security-Policy that allows exactly this inline script, inline style, and no network."""
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return f"sha256-{digest}"
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -144,7 +144,7 @@ def turns_chart(name: str, title: str, groups: Sequence[tuple[str, Sequence[tupl
         axes.set_xlabel("user turns in the conversation")
         axes.grid(visible=False, axis="x")
         _percent_axis(axes.yaxis, axes.set_ylim)
-        axes.legend(loc="lower left", ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)  # Clear of the points.
         said = "; ".join(
             f"{label}, {turns} turns: {_say(point.value)}"
             for label, points in groups

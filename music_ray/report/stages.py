@@ -49,6 +49,13 @@ class Stage:
         return self.total_seconds > self.plan_seconds
 
     @property
+    def against_plan(self) -> str:
+        """The comparison in words, for who cannot see the bar."""
+        if self.plan_seconds is None or self.total_seconds is None:
+            return "nothing to compare"
+        return "over plan" if self.over_plan else "within plan"
+
+    @property
     def longest_seconds(self) -> float:
         """The longer of plan and truth: what the bars are scaled to."""
         return max(self.plan_seconds or 0.0, self.total_seconds or 0.0)

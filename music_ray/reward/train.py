@@ -146,7 +146,7 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseException]) -> None:
-    from ray.train import FailureConfig, ScalingConfig, TrainingFailedError
+    from ray.train import FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
@@ -164,6 +164,7 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
             name=run.config.name,
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=train.max_failures),
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
     try:

@@ -28,6 +28,7 @@ def prepare_process(train: TrainConfig) -> None:
 
     torch.set_num_threads(max(1, int(train.cpus_per_worker)))
     import deepspeed.ops
+    import huggingface_hub
     import transformers
     from deepspeed.utils import logger
 
@@ -35,6 +36,7 @@ def prepare_process(train: TrainConfig) -> None:
     # DeepSpeed calls collectives by names that torch 2.13 renames, several times a layer.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     transformers.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     # On the CPU DeepSpeed would compile a shared-memory all-reduce with the C++ compiler at every new
     # machine (half a minute). Only its inference engine calls it; training goes through gloo anyway.

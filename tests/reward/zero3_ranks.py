@@ -16,7 +16,15 @@ from music_ray.reward.train import prepare
 from music_ray.reward.worker import OUTCOME
 from music_ray.rundir import RunDir
 
-_PRELOAD = ["torch", "transformers", "deepspeed", "torch.utils.tensorboard"]
+_PRELOAD = [
+    "torch",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "transformers.models.gemma2.modeling_gemma2",
+    "transformers.models.llama.modeling_llama",
+    "deepspeed.runtime.engine",
+    "peft",
+]
 KILLED = 9
 
 

@@ -1,0 +1,16 @@
+"""What several test folders share."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_engine():
+    """Real vLLM with the demo model in this process: started once, used by all tests that need it."""
+    from music_ray.config import EngineConfig
+    from music_ray.engines.vllm_local import VllmEngine
+
+    engine = VllmEngine(
+        EngineConfig(model="demo:smollm2-135m-instruct", max_model_len=512, max_num_seqs=16, enforce_eager=True)
+    )
+    yield engine
+    engine.close()
