@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt lock clean
+.PHONY: help setup demo test check docs fmt lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: setup ## Write docs/reference/configuration.md from the configuration's classes
+	$(PY) -m music_ray.config.reference > docs/reference/.configuration.md
+	mv docs/reference/.configuration.md docs/reference/configuration.md
 
 fmt: setup ## Format the code and put right what ruff can
 	$(PY) -m ruff format .

@@ -106,14 +106,18 @@ class ChatFormat:
     @property
     def end_of_turn_ids(self) -> list[int]:
         """Tokens that end a message: the first one the template writes after a reply, and eos."""
-        text = self.render(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        )
+        text = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}])
         after = self._encode(text[text.index(_SENTINEL) + len(_SENTINEL) :])
-        found = [token for token in after[:1] if token in self.tokenizer.all_special_ids]
+        found = [token for token in after[:1] if token in self._special_ids]
         if self.tokenizer.eos_token_id is not None:
             found.append(self.tokenizer.eos_token_id)
         return sorted(set(found))
+
+    @property
+    def _special_ids(self) -> set[int]:
+        """Tokens that text can't contain: the named ones (bos, eos, …) and those marked as special."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {*self.tokenizer.all_special_ids, *(number for number, token in added if token.special)}
 
     @property
     def pad_token_id(self) -> int:
@@ -130,7 +134,7 @@ class ChatFormat:
         )
         taken = {conversation[-1], *self.end_of_turn_ids}
         tokenizer = self.tokenizer
-        candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, *sorted(tokenizer.all_special_ids)]
+        candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, *sorted(self._special_ids)]
         for candidate in candidates:
             if candidate is not None and candidate not in taken:
                 return candidate
@@ -140,18 +144,26 @@ class ChatFormat:
         """Learns the user header from the template, and checks that turns are only ever appended.
 
         Raises:
-            InputError: rendering more turns changes the text of earlier ones.
+            InputError: rendering more turns changes the text of earlier ones, or fails.
         """
+        from jinja2 import TemplateError
+
         start: list[Message] = [
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
         ]
-        before = self.render(start)
-        longer = self.render([*start, {"role": "user", "content": _SENTINEL}])
+        try:
+            before = self.render(start)
+            longer = self.render([*start, {"role": "user", "content": _SENTINEL}])
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} fails on a plain conversation ({error}): use an "
+                "instruction-tuned model"
+            ) from None
         if not longer.startswith(before) or _SENTINEL not in longer:
             raise InputError(
-                f"the chat template of {self.name} rewrites earlier turns when a turn is added: prefixes could "
-                "not be shared; use a template that only appends"
+                f"the chat template of {self.name} rewrites earlier turns when a turn is added: prefixes "
+                "could not be shared; use a template that only appends"
             )
         return longer[len(before) : longer.index(_SENTINEL)]
 

@@ -6,18 +6,21 @@ configuration or the input; 3 a stage that could not reach its end; 130 interrup
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from music_ray import __version__
-from music_ray.config import RunConfig
-from music_ray.config.load import dump_config, load_config, resolve_config
-from music_ray.errors import EXIT_INTERRUPTED, ConfigError, InputError, MusicRayError
-from music_ray.progress import say
+from music_ray.errors import EXIT_INTERRUPTED, InputError, MusicRayError
+from music_ray.progress import quieten_libraries, say
+
+if TYPE_CHECKING:
+    from music_ray.config import RunConfig
 
 app = typer.Typer(
     name="music-ray",
@@ -27,7 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file such as configs/demo.yaml.", metavar="CONFIG")]
+ConfigArgument = Annotated[
+    str, typer.Argument(help="A YAML file such as configs/demo.yaml.", metavar="CONFIG")
+]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Overrides such as generate.turns=3; the value is YAML.", metavar="[KEY=VALUE]..."),
@@ -56,37 +61,41 @@ def seeds(
     if config.endswith(_DATA_ENDINGS):
         _stage("seeds", _config_for_file(config, overrides or []), dry_run)
     else:
-        _stage("seeds", load_config(config, overrides or []), dry_run)
+        _stage("seeds", _load(config, overrides), dry_run)
 
 
 @app.command()
-def generate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+def generate(
+    config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False
+) -> None:
     """Roll every seed out into two branches; interrupted, the same command goes on."""
-    _stage("generate", load_config(config, overrides or []), dry_run)
+    _stage("generate", _load(config, overrides), dry_run)
 
 
 @app.command()
 def pairs(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
     """Pass the rollouts through the quality gates and write the accepted pairs."""
-    _stage("pairs", load_config(config, overrides or []), dry_run)
+    _stage("pairs", _load(config, overrides), dry_run)
 
 
 @app.command()
 def mix(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
     """Join D and the MUSIC pairs, and keep the evaluation suites apart."""
-    _stage("mix", load_config(config, overrides or []), dry_run)
+    _stage("mix", _load(config, overrides), dry_run)
 
 
 @app.command()
 def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
     """Train the reward model with ZeRO-3 and export it; interrupted, the same command resumes."""
-    _stage("train", load_config(config, overrides or []), dry_run)
+    _stage("train", _load(config, overrides), dry_run)
 
 
 @app.command()
-def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+def evaluate(
+    config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False
+) -> None:
     """Score the held-out pairs with the trained and with the untrained model."""
-    _stage("evaluate", load_config(config, overrides or []), dry_run)
+    _stage("evaluate", _load(config, overrides), dry_run)
 
 
 @app.command()
@@ -94,16 +103,18 @@ def report(run: RunArgument) -> None:
     """Build the HTML report of a run folder, whatever it holds so far."""
     from music_ray.run import run_stages
 
-    folder = run_stages(_config_of_run(run), ["report"])
+    folder = run_stages(_config_of_run(run), ["report"], again=True)
     say(f"report: {folder.display('report', 'index.html')}")
 
 
 @app.command(name="run")
-def run_all(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+def run_all(
+    config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False
+) -> None:
     """Bring the whole run to its end: seeds, generate, pairs, mix, train, evaluate, report."""
     from music_ray.rundir import STAGES, RunDir
 
-    resolved = load_config(config, overrides or [])
+    resolved = _load(config, overrides)
     if dry_run:
         return _print_config(resolved)
     folder = RunDir(resolved)
@@ -141,6 +152,7 @@ def version() -> None:
 def main() -> None:
     """Entry point: turns what is meant for the user into one message and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    quieten_libraries()
     try:
         code = app(standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # typer's own word for Ctrl-C
@@ -156,6 +168,12 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _load(config: str, overrides: list[str] | None) -> RunConfig:
+    from music_ray.config.load import load_config
+
+    return load_config(config, overrides or [])
+
+
 def _stage(stage: str, config: RunConfig, dry_run: bool) -> None:
     if dry_run:
         return _print_config(config)
@@ -167,14 +185,16 @@ def _stage(stage: str, config: RunConfig, dry_run: bool) -> None:
 
 
 def _print_config(config: RunConfig) -> None:
+    from music_ray.config.load import dump_config
+
     sys.stdout.write(dump_config(config))
 
 
 def _config_for_file(path: str, overrides: list[str]) -> RunConfig:
     """A run of its own for one data file: all of it becomes seeds, nothing is held out."""
-    from music_ray.config.load import apply_overrides
+    from music_ray.config.load import apply_overrides, resolve_config
 
-    stem = Path(path).name.split(".")[0] or "data"
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).name.split(".")[0])[:80] or "data"
     values: dict[str, Any] = {
         "name": f"seeds-{stem}",
         "data": {"sources": [{"path": path}], "held_out_fraction": 0.0},
@@ -184,24 +204,25 @@ def _config_for_file(path: str, overrides: list[str]) -> RunConfig:
 
 def _config_of_run(folder: str) -> RunConfig:
     """The configuration that a run folder was made with, wherever the folder lies now."""
+    from music_ray.config.load import load_config, parse_yaml, resolve_config
+    from music_ray.rundir import open_filesystem
+
     location = folder.rstrip("/")
     if location.endswith((".yaml", ".yml")):
         return load_config(location)
-    from music_ray.rundir import open_filesystem
-
-    parent, _, name = location.rpartition("/")
+    if "://" not in location and not re.search(r"[^/.]", location.rpartition("/")[2]):
+        location = os.path.abspath(folder)  # '.' and '..' are names that a folder has elsewhere
+    parent, slash, name = location.rpartition("/")
     fs, path = open_filesystem(location)
     try:
         with fs.open_input_file(f"{path}/config.yaml") as handle:
-            text = handle.read().decode("utf-8")
+            text = handle.read().decode("utf-8", "replace")
     except OSError:
-        raise InputError(f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo") from None
-    import yaml
-
-    values = yaml.safe_load(text)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{folder}/config.yaml is damaged: it holds no sections")
-    return resolve_config(values | {"name": name, "runs_dir": parent or "."})
+        raise InputError(
+            f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo"
+        ) from None
+    values = parse_yaml(text, f"{folder}/config.yaml")
+    return resolve_config(values | {"name": name, "runs_dir": parent or slash or "."})
 
 
 def _interrupt(signum: int, frame: object) -> None:

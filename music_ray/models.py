@@ -51,7 +51,7 @@ def resolve_model(name: str) -> str:
         EnvironmentLacksError: the demo model's package can't be fetched, or its hash is wrong.
     """
     if not name.startswith("demo:"):
-        return name
+        return os.path.expanduser(name)
     if name != DEMO_MODEL:
         raise InputError(f"unknown model {name}: the only demo model is {DEMO_MODEL}")
     if not is_ready(name):
@@ -92,7 +92,12 @@ def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists():
         return True
     config = folder / "tokenizer_config.json"
-    return config.exists() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+    if not config.exists():
+        return False
+    try:
+        return bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{config} is damaged ({error}): fetch the model folder again") from None
 
 
 def _prepare(target: Path) -> None:

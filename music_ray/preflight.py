@@ -6,6 +6,7 @@ Looks at files and the machine without loading any model; the configuration has 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,13 +29,16 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
     wanted = list(stages)
     if "seeds" in wanted:
         _check_sources(config)
+        if config.seeds.max_tokens is not None:  # counted with the engine model's chat template
+            check_local_model(config.engine.model)
     if "generate" in wanted and config.engine.kind == "vllm":
         check_local_model(config.engine.model)
-    if "train" in wanted:
+    if "train" in wanted or "evaluate" in wanted:
         check_local_model(config.train.base_model)
+    if "train" in wanted:
         _check_compiler()
-    if "://" not in config.runs_dir:
-        _check_disk(Path(config.runs_dir), max((NEED_GIB.get(stage, 0.05) for stage in wanted), default=0.0))
+    if wanted and "://" not in config.runs_dir:
+        _check_disk(Path(config.runs_dir).expanduser(), max(NEED_GIB.get(stage, 0.05) for stage in wanted))
 
 
 def _check_sources(config: RunConfig) -> None:
@@ -52,17 +56,22 @@ def _check_sources(config: RunConfig) -> None:
 
 
 def _check_compiler() -> None:
-    compiler = os.environ.get("CXX", "g++")
-    if not (shutil.which(compiler) or shutil.which("c++") or shutil.which("clang++")):
+    chosen = os.environ.get("CXX")  # perhaps with options, or behind ccache
+    candidates = shlex.split(chosen)[:1] if chosen else ["g++", "c++", "clang++"]
+    if not any(shutil.which(candidate) for candidate in candidates):
         raise EnvironmentLacksError(
-            f"no C++ compiler ({compiler}) on this machine: DeepSpeed builds its communication op with one; "
-            "install g++ (Debian and Ubuntu: apt-get install g++) or set CXX"
+            f"no C++ compiler ({chosen or 'g++'}) on this machine: DeepSpeed builds its communication op "
+            "with one; install g++ (Debian and Ubuntu: apt-get install g++) or set CXX"
         )
 
 
 def _check_disk(folder: Path, need_gib: float) -> None:
     while not folder.exists():
         folder = folder.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: set runs_dir to a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise EnvironmentLacksError(f"{folder} can't be written to: set runs_dir to another folder")
     free = shutil.disk_usage(folder).free / 2**30
     if free < need_gib:
         raise EnvironmentLacksError(

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
 
-from rich.console import Console
-
-_console = Console(stderr=False, highlight=False, soft_wrap=True)
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "DS_LOG_LEVEL": "error",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
+}
 
 
 def say(text: str) -> None:
-    """Prints one plain line (no markup is interpreted) and flushes it."""
-    _console.print(text, markup=False)
+    """Prints one line as it is (rich would turn `:key:` into a picture) and flushes it."""
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person reads them: 8.2 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def quieten_libraries() -> None:
+    """Asks libraries that are not imported yet to say only what goes wrong; the environment wins."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 class Progress:

@@ -1,6 +1,6 @@
 """Reaching Ray: a running cluster where an address is given, else a private local one.
 
-A local Ray listens on 127.0.0.1 and asks for a token, so that nobody else on the machine or the
+A local Ray listens on 127.0.0.1 alone and asks for a token, so that nobody else on the machine or the
 network can run code through it. Ray 2.60 turns token authentication on for a cluster that it starts;
 setting RAY_AUTH_MODE after `import ray` would reach its server but not this process.
 """
@@ -12,19 +12,7 @@ import os
 
 from music_ray.config import RunConfig
 from music_ray.errors import EnvironmentLacksError
-from music_ray.progress import say
-
-_QUIET = {
-    # Actors import the same libraries again; none of this is news to the user.
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "DS_LOG_LEVEL": "error",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "RAY_TRAIN_V2_ENABLED": "1",
-}
+from music_ray.progress import quieten_libraries, say
 
 
 def ensure_ray(config: RunConfig) -> None:
@@ -33,13 +21,16 @@ def ensure_ray(config: RunConfig) -> None:
     Raises:
         EnvironmentLacksError: the cluster at the address can't be reached.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten_libraries()
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Ray replaces 127.0.0.1 by the machine's own address and listens on all of its interfaces, unless
+        # it is told that it makes no cluster; it reads that when it is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():
         return
-    address = config.ray.address or os.environ.get("RAY_ADDRESS")
     if address:
         _connect(address)
         return
@@ -104,10 +95,13 @@ def worker_config(config: RunConfig) -> RunConfig:
     """The configuration for processes that may start in another working directory: paths made absolute."""
     updates: dict[str, object] = {}
     if "://" not in config.runs_dir:
-        updates["runs_dir"] = os.path.abspath(config.runs_dir)
-    if os.path.isdir(config.engine.model):
-        updates["engine"] = config.engine.model_copy(update={"model": os.path.abspath(config.engine.model)})
-    if os.path.isdir(config.train.base_model):
-        path = os.path.abspath(config.train.base_model)
-        updates["train"] = config.train.model_copy(update={"base_model": path})
+        updates["runs_dir"] = _absolute(config.runs_dir)
+    if os.path.isdir(model := _absolute(config.engine.model)):
+        updates["engine"] = config.engine.model_copy(update={"model": model})
+    if os.path.isdir(model := _absolute(config.train.base_model)):
+        updates["train"] = config.train.model_copy(update={"base_model": model})
     return config.model_copy(update=updates)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))

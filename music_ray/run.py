@@ -18,25 +18,29 @@ from music_ray.progress import duration, say
 from music_ray.rundir import STAGES, RunDir
 
 
-def run_stages(config: RunConfig, stages: Sequence[str], *, need_upstream: bool = False) -> RunDir:
+def run_stages(
+    config: RunConfig, stages: Sequence[str], *, need_upstream: bool = False, again: bool = False
+) -> RunDir:
     """Brings the given stages to their end, in order.
 
     Args:
         need_upstream: refuse to start a stage whose earlier stages are not finished (for one stage alone).
+        again: also bring those to their end once more that are finished.
 
     Raises:
         MusicRayError: a user's mistake or a stage that could not reach its end.
     """
     run = RunDir(config)
+    run.check_identity()
+    if need_upstream:
+        _check_upstream(run, stages[0])
     with_work = [stage for stage in stages if not _is_finished(run, stage, stages)]
     preflight.check(config, with_work)
     with run.lock():
         run.open()
-        if need_upstream:
-            _check_upstream(run, stages[0])
         _prepare_models(run, with_work)
         for stage in stages:
-            _bring_to_end(run, stage)
+            _bring_to_end(run, stage, again=again)
     return run
 
 
@@ -45,8 +49,8 @@ def _is_finished(run: RunDir, stage: str, stages: Sequence[str]) -> bool:
     return all(run.is_finished(one) for one in stages[: list(stages).index(stage) + 1])
 
 
-def _bring_to_end(run: RunDir, stage: str) -> None:
-    if run.is_finished(stage):
+def _bring_to_end(run: RunDir, stage: str, *, again: bool) -> None:
+    if run.is_finished(stage) and not again:
         say(f"{stage}: finished")
         return
     say(f"{stage}: starting")
@@ -111,12 +115,10 @@ def _summary(counts: dict[str, Any]) -> str:
 
 def _check_upstream(run: RunDir, stage: str) -> None:
     for earlier in STAGES[: STAGES.index(stage)]:
-        if stage in ("report",):
-            return
         if not run.is_finished(earlier):
             raise InputError(
-                f"{stage} needs {earlier}, which is not finished in {run.display()}: run `music-ray {earlier}` "
-                "first, or `music-ray run` for all"
+                f"{stage} needs {earlier}, which is not finished in {run.display()}: run "
+                f"`music-ray {earlier}` first, or `music-ray run` for all"
             )
 
 

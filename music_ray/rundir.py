@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from music_ray import __version__, schema
 from music_ray.config import RunConfig
-from music_ray.config.base import select
+from music_ray.config.base import Section, select
 from music_ray.config.load import dump_config
 from music_ray.errors import InputError, RunFolderError
 
@@ -38,6 +38,8 @@ FOLDERS = {
     "evaluate": "evals",
     "report": "report",
 }
+EXCLUDED = ("pairs", "excluded.txt")
+MANIFEST_VERSION = 1
 IDENTITY = ("seed", "data", "seeds", "engine", "user", "assistant", "contrast", "generate")
 """Sections that decide what the seeds and rollouts are: another value means another run folder."""
 STAGE_SECTIONS = {
@@ -103,7 +105,7 @@ class RunDir:
         with self.fs.open_input_file(path) as handle:
             try:
                 file = pq.ParquetFile(handle)
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OSError) as error:
                 raise InputError(
                     f"{path} is not a readable Parquet file ({error}): remove it and run the stage again"
                 ) from None
@@ -130,17 +132,25 @@ class RunDir:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # On a full disk it would hold what is left.
+            raise
         return path
 
     def read_text(self, *parts: str) -> str:
         """A UTF-8 text file of this folder."""
+        return self.read_bytes(*parts).decode("utf-8")
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """A file of this folder."""
         with self.fs.open_input_file(self.path(*parts)) as handle:
-            return handle.read().decode("utf-8")
+            return handle.read()
 
     def clear(self, *parts: str) -> None:
         """Removes a subfolder with all it holds, if it is there."""
@@ -148,27 +158,58 @@ class RunDir:
             self.fs.delete_dir(self.path(*parts))
 
     def set_aside(self, name: str, tag: str) -> str | None:
-        """Renames a subfolder to `name-tag`, so that what was paid for is not overwritten."""
+        """Renames a subfolder to `name-tag` (`name-tag-2`, …), so that nothing paid for is overwritten."""
         if not self.exists(name):
             return None
-        target = f"{name}-{tag}"
-        if self.exists(target):
-            self.clear(target)
+        target, number = f"{name}-{tag}", 1
+        while self.exists(target):
+            number += 1
+            target = f"{name}-{tag}-{number}"
         self.fs.move(self.path(name), self.path(target))
         return self.display(target)
 
     # -- the manifest ------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
-        """manifest.json, or an empty one."""
+        """manifest.json, or an empty one.
+
+        Raises:
+            RunFolderError: it is damaged, or was written by a newer music_ray.
+        """
         if not self.exists("manifest.json"):
             return {"stages": {}}
         try:
-            return json.loads(self.read_text("manifest.json"))
-        except json.JSONDecodeError as error:
+            manifest = json.loads(self.read_text("manifest.json"))
+            if not isinstance(manifest["stages"], dict):
+                raise TypeError("stages is no table")
+        except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
                 f"{self.display('manifest.json')} is damaged ({error}): restore it, or use another name"
             ) from None
+        if (version := manifest.get("manifest_version", 0)) > MANIFEST_VERSION:
+            raise RunFolderError(
+                f"{self.display('manifest.json')} has version {version}, but this music_ray reads up to "
+                f"{MANIFEST_VERSION}: upgrade music_ray"
+            )
+        return manifest
+
+    def check_identity(self) -> None:
+        """Checks that what the folder holds was made with the same identity keys; writes nothing.
+
+        Raises:
+            RunFolderError: an identity key differs (it is named with both values).
+        """
+        before = self.manifest().get("identity")
+        if before is None:
+            return
+        # A key that an older music_ray did not know had what is its default now.
+        defaults = identity_of(RunConfig(name=self.config.name))
+        now = identity_of(self.config)
+        before = {
+            key: before[key] if key in before else defaults.get(key) for key in before.keys() | now.keys()
+        }
+        if before != now:
+            raise RunFolderError(_identity_difference(before, now, self.display()))
 
     def open(self) -> None:
         """Creates the folder, or checks that what it holds was made with the same identity keys.
@@ -176,15 +217,12 @@ class RunDir:
         Raises:
             RunFolderError: an identity key differs (it is named with both values).
         """
+        self.check_identity()
         manifest = self.manifest()
-        identity = identity_of(self.config)
-        before = manifest.get("identity")
-        if before is not None and before != identity:
-            raise RunFolderError(_identity_difference(before, identity, self.display()))
         manifest |= {
-            "manifest_version": 1,
+            "manifest_version": MANIFEST_VERSION,
             "name": self.config.name,
-            "identity": identity,
+            "identity": identity_of(self.config),
             "versions": versions(),
             "git_commit": git_commit(),
         }
@@ -197,6 +235,8 @@ class RunDir:
         if stage not in STAGE_SECTIONS:  # setup: preparing models depends on nothing in the folder
             return ""
         own = {name: _result_keys(self.config, name) for name in STAGE_SECTIONS[stage]}
+        if stage == "pairs" and self.exists(*EXCLUDED):
+            own["excluded"] = hashlib.sha256(self.read_bytes(*EXCLUDED)).hexdigest()
         stages = self.manifest()["stages"]
         upstream = [stages.get(name, {}).get("output", "") for name in STAGES[: STAGES.index(stage)]]
         return _digest([own, upstream])
@@ -204,7 +244,11 @@ class RunDir:
     def is_finished(self, stage: str) -> bool:
         """Whether the stage's result is there and made from the present configuration and input."""
         record = self.manifest()["stages"].get(stage, {})
-        return record.get("status") == "done" and record.get("fingerprint") == self.fingerprint(stage)
+        return (
+            record.get("status") == "done"
+            and record.get("fingerprint") == self.fingerprint(stage)
+            and self.exists(FOLDERS[stage])  # else somebody removed it
+        )
 
     def start_stage(self, stage: str) -> dict[str, Any]:
         """Marks a stage as running and returns its former record (empty when it never ran)."""
@@ -235,7 +279,8 @@ class RunDir:
             "started": record.get("started"),
             "finished": _now(),
             "starts": record.get("starts", 1),
-            "fingerprint": self.fingerprint(stage),
+            # Of its start: what changed since then, such as an id marked as excluded, is not in the result.
+            "fingerprint": record.get("running_fingerprint") or self.fingerprint(stage),
             "output": output,
             "seconds": round(seconds, 3),
             "total_seconds": round(record.get("total_seconds", 0.0) + seconds, 3),
@@ -291,10 +336,10 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
         InputError: the URI's scheme is unknown or the store can't be reached.
     """
     if "://" not in location:
-        return pafs.LocalFileSystem(), os.path.abspath(location)
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
     try:
         return pafs.FileSystem.from_uri(location)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"cannot open {location}: {error}") from None
 
 
@@ -306,12 +351,12 @@ def identity_of(config: RunConfig) -> dict[str, Any]:
 
 def _identity_keys(config: RunConfig, name: str) -> Any:
     value = getattr(config, name)
-    return select(value, {"identity"}) if hasattr(value, "model_fields") else value
+    return select(value, {"identity"}) if isinstance(value, Section) else value
 
 
 def _result_keys(config: RunConfig, name: str) -> Any:
     value = getattr(config, name)
-    return select(value, {"identity", "growth"}) if hasattr(value, "model_fields") else value
+    return select(value, {"identity", "growth"}) if isinstance(value, Section) else value
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

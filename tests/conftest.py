@@ -10,7 +10,9 @@ def demo_engine():
     from music_ray.engines.vllm_local import VllmEngine
 
     engine = VllmEngine(
-        EngineConfig(model="demo:smollm2-135m-instruct", max_model_len=512, max_num_seqs=16, enforce_eager=True)
+        EngineConfig(
+            model="demo:smollm2-135m-instruct", max_model_len=512, max_num_seqs=16, enforce_eager=True
+        )
     )
     yield engine
     engine.close()

@@ -66,7 +66,7 @@ class RunConfig(Section):
     name: str = Field(json_schema_extra=FREE)
     """Name of the run; its folder is runs_dir/name."""
 
-    runs_dir: str = Field(default="runs", json_schema_extra=FREE)
+    runs_dir: str = Field(default="runs", min_length=1, json_schema_extra=FREE)
     """Folder of all runs: a local path or a pyarrow filesystem URI (s3://…, gs://…)."""
 
     seed: int = Field(default=0, ge=0)
@@ -133,7 +133,7 @@ class RunConfig(Section):
 def _impossible(config: RunConfig) -> list[str]:
     """Combinations that could only fail later, each with its remedy."""
     problems = []
-    kind, argument = parse_schedule(config.contrast.schedule)
+    _, argument = parse_schedule(config.contrast.schedule)
     turns = config.generate.turns
     if isinstance(argument, list):
         bad = [turn for turn in argument if not 1 <= turn <= turns]

@@ -9,9 +9,10 @@ Three kinds of field decide what may change in a run folder that already holds r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 GROWTH: dict[str, Any] = {"kind": "growth"}
 FREE: dict[str, Any] = {"kind": "free"}
@@ -26,19 +27,25 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         coerce_numbers_to_str=True,
         protected_namespaces=(),
-        ser_json_inf_nan="strings",
+        allow_inf_nan=False,
     )
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _no_bool_for_number(cls, values: Any) -> Any:
+    def _no_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         """`turns=true` must not silently become 1 (pydantic's lax mode would do that)."""
-        if isinstance(values, dict):
-            for key, value in values.items():
-                field = cls.model_fields.get(key)
-                if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-                    raise ValueError(f"{key} is {str(value).lower()}, but it must be a number")
-        return values
+        given = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, bool) for one in given) and info.field_name is not None:
+            takes = set(_plain_types(cls.model_fields[info.field_name].annotation))
+            if takes & {int, float} and bool not in takes:
+                raise PydanticCustomError("bool_for_number", "it must be a number, not true or false")
+        return value
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    """The types that an annotation such as `tuple[float, float] | None` is made of."""
+    inner = get_args(annotation)
+    return [kind for one in inner for kind in _plain_types(one)] if inner else [annotation]
 
 
 def field_kind(section: type[BaseModel], name: str) -> str:

@@ -41,7 +41,7 @@ class SourceConfig(Section):
 class DataConfig(Section):
     """The preference set D: where it is, and which part of it is held out."""
 
-    sources: list[SourceConfig] = Field(default=[], min_length=0)
+    sources: list[SourceConfig] = Field(default=[])
     """Where D is read from, in this order; a pair that occurs twice is kept once."""
 
     held_out_fraction: float = Field(default=0.05, ge=0.0, lt=1.0)

@@ -116,10 +116,11 @@ def parse_schedule(text: str) -> tuple[str, float | list[int]]:
         return "from_turn", [1]
     if match := re.fullmatch(r"from_turn:\s*(\d+)", text):
         return "from_turn", [int(match[1])]
-    if (match := re.fullmatch(r"probability:\s*([0-9.]+)", text)) and 0 < float(match[1]) <= 1:
+    number = r"\d+\.?\d*|\.\d+"
+    if (match := re.fullmatch(rf"probability:\s*({number})", text)) and 0 < float(match[1]) <= 1:
         return "probability", float(match[1])
-    if match := re.fullmatch(r"turns:\s*\[([\d,\s]+)\]", text):
-        return "turns", sorted({int(part) for part in match[1].split(",") if part.strip()})
+    if match := re.fullmatch(r"turns:\s*\[\s*(\d+(?:\s*,\s*\d+)*)\s*,?\s*\]", text):
+        return "turns", sorted({int(part) for part in match[1].split(",")})
     raise ValueError(f"schedule {text!r} is not one of {SCHEDULE_HELP} (P above 0 and at most 1)")
 
 

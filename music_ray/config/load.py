@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -53,7 +54,23 @@ def resolve_config(values: dict[str, Any]) -> RunConfig:
 
 def dump_config(config: RunConfig) -> str:
     """The resolved configuration as YAML that load_config reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    values = config.model_dump(mode="json")
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; `name` is what messages call it.
+
+    Raises:
+        ConfigError: malformed YAML, a key that stands twice in one section, or no mapping.
+    """
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} holds no sections: it must be a mapping such as 'name: demo'")
+    return values
 
 
 def all_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
@@ -69,18 +86,48 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file at {path}: name a YAML file, e.g. configs/demo.yaml") from None
-    except (IsADirectoryError, PermissionError) as error:
+        raise ConfigError(
+            f"no configuration file at {path}: name a YAML file, e.g. configs/demo.yaml"
+        ) from None
+    except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no sections: it must be a mapping such as 'name: demo'")
-    return values
+    return parse_yaml(text, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it in a configuration: no dates, and no key that silently replaces another."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+# `name: 2026-11-05` is a name.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML loses Unicode's own line breaks in texts that it does not put in double quotes."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    odd = any(sign in text for sign in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def _apply_override(values: dict[str, Any], word: str) -> None:
@@ -88,7 +135,7 @@ def _apply_override(values: dict[str, Any], word: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override {word!r} is not of the form key.path=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"the value of override {word!r} is not valid YAML: quote it") from None
     *parents, last = key.split(".")
@@ -98,7 +145,12 @@ def _apply_override(values: dict[str, Any], word: str) -> None:
             node[part] = {}
         node = node[part]
         if not isinstance(node, dict):
-            raise ConfigError(f"{key} is no configuration key: {part} holds a plain value, not a section")
+            what = (
+                "a list: give it whole, in brackets"
+                if isinstance(node, list)
+                else "a plain value, not a section"
+            )
+            raise ConfigError(f"{key} is no configuration key: {part} holds {what}")
     node[last] = value
 
 
@@ -112,17 +164,31 @@ def _explain(error: ValidationError) -> str:
             lines.append(f"{key} is missing: the configuration must set it")
         elif problem["type"] == "value_error":
             lines.append(f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"]))
+        elif problem["type"] == "model_type":
+            lines.append(f"{key} is {_shown(problem['input'])}: it must be a section with keys of its own")
         else:
-            lines.append(f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            lines.append(f"{key} is {_shown(problem['input'])}: {message}")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it, on one line."""
+    text = "empty" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _nearest(key: str) -> str:
     known = list(all_keys())
-    # First among the siblings: generate.trns is meant to be generate.turns, whatever else is near.
-    parent = key.rpartition(".")[0]
+    key = re.sub(r"\.\d+(?=\.)", "", key)  # places in lists: data.sources.0.pth
+    parent, _, last = key.rpartition(".")
+    # A key in the wrong section first: turns is meant to be generate.turns, though train looks like it.
+    namesakes = [name for name in known if name.rpartition(".")[2] == last]
+    # Then the siblings: generate.trns is meant to be generate.turns, whatever else is near.
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    found = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6) or difflib.get_close_matches(
-        key, known, n=1, cutoff=0.5
+    found = (
+        difflib.get_close_matches(key, namesakes, n=1, cutoff=0.0)
+        or difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     )
     return f": did you mean {found[0]}?" if found else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from music_ray.config.base import FREE, Section
+
+DecayRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class MixConfig(Section):
@@ -35,7 +37,9 @@ class LoraConfig(Section):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout before the adapters."""
 
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    target_modules: list[str] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+    )
     """Names of the linear layers that get an adapter."""
 
 
@@ -104,7 +108,7 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0.0)
     """AdamW weight decay on matrices; norms and biases get none."""
 
-    adam_betas: tuple[float, float] = (0.9, 0.95)
+    adam_betas: tuple[DecayRate, DecayRate] = (0.9, 0.95)
     """AdamW's decay rates of the two moments."""
 
     gradient_clipping: float = Field(default=1.0, gt=0.0)

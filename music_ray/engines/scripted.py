@@ -41,7 +41,9 @@ class ScriptedEngine:
         if isinstance(answer, Completion):
             return answer
         words = sum(len(message["content"].split()) for message in prompt.messages)
-        return Completion(answer, "stop", prompt_tokens=words, cached_tokens=0, completion_tokens=len(answer.split()))
+        return Completion(
+            answer, "stop", prompt_tokens=words, cached_tokens=0, completion_tokens=len(answer.split())
+        )
 
     def close(self) -> None:
         """Nothing to free."""

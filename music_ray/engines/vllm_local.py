@@ -174,7 +174,6 @@ def _set_environment(config: EngineConfig) -> None:
     """What vLLM reads from the environment while it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     if config.gpus_per_engine == 0:
         # Unset, vLLM takes what it finds. It reads whole GiB.
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(config.kv_cache_gib)))
@@ -183,7 +182,7 @@ def _set_environment(config: EngineConfig) -> None:
 def _engine_args(config: EngineConfig, model: str) -> dict[str, Any]:
     on_cpu = config.gpus_per_engine == 0
     dtype = "float32" if on_cpu and config.dtype == "auto" else config.dtype
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": model,
         "revision": config.revision,
         "dtype": dtype,

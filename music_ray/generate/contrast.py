@@ -92,9 +92,7 @@ class Contraster:
         if self.pool is None:
             raise ValueError("contrast.mode=neighbour needs a pool")
         asked = {message["content"] for message in history if message["role"] == "user"}
-        neighbour = self.pool.draw(
-            history[-1]["content"], asked, log.run_seed, log.seed_id, turn, attempt
-        )
+        neighbour = self.pool.draw(history[-1]["content"], asked, log.run_seed, log.seed_id, turn, attempt)
         if neighbour is None:
             raise BranchStopped("no_neighbour", f"turn {turn}: no message in the pool is different enough")
         return neighbour

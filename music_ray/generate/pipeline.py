@@ -6,6 +6,7 @@ starts the pool, follows it, and counts at the end. Rows never pass through it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from music_ray.errors import InputError, StageError
@@ -47,7 +48,10 @@ def _roll_out_pending(run: RunDir, run_epoch: int, *, total: int, done: int) -> 
     ensure_ray(config)
     engine = config.engine
     check_resources(
-        {"CPU": engine.min_engines * engine.cpus_per_engine, "GPU": engine.min_engines * engine.gpus_per_engine},
+        {
+            "CPU": engine.min_engines * engine.cpus_per_engine,
+            "GPU": engine.min_engines * engine.gpus_per_engine,
+        },
         f"engine.min_engines ({engine.min_engines})",
         "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, or add nodes",
     )
@@ -73,6 +77,7 @@ def _dataset(run: RunDir, run_epoch: int) -> Any:
     from music_ray.generate.actor import RolloutActor
 
     config = worker_config(run.config)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -85,9 +85,7 @@ async def roll_out(seed: SeedContext, cast: Cast) -> Rollout:
     return _row(seed, cast, status, reason, detail, chosen, rejected, turns, first, calls, started)
 
 
-async def _shared_beginning(
-    context: list[Message], first: int, cast: Cast, log: CallLog
-) -> list[Message]:
+async def _shared_beginning(context: list[Message], first: int, cast: Cast, log: CallLog) -> list[Message]:
     """The one branch before the first contrast turn: ends on the user message that both sides answer."""
     messages = list(context)
     for turn in range(1, first):

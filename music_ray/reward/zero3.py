@@ -28,7 +28,6 @@ def prepare_process(train: TrainConfig) -> None:
 
     torch.set_num_threads(max(1, int(train.cpus_per_worker)))
     import deepspeed.ops
-    import huggingface_hub
     import transformers
     from deepspeed.utils import logger
 
@@ -36,7 +35,7 @@ def prepare_process(train: TrainConfig) -> None:
     # DeepSpeed calls collectives by names that torch 2.13 renames, several times a layer.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     transformers.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub.serialization").setLevel(logging.ERROR)
     transformers.logging.disable_progress_bar()
     # On the CPU DeepSpeed would compile a shared-memory all-reduce with the C++ compiler at every new
     # machine (half a minute). Only its inference engine calls it; training goes through gloo anyway.
@@ -99,6 +98,7 @@ def build_engine(train: TrainConfig, model_path: str, *, head_seed: int, pad_tok
     )
     unset_hf_deepspeed_config()
     del partitioned
+    restore_rotary_frequencies(classifier)
     if train.lora is not None:
         add_adapters(classifier, train.lora, head_seed)
     if train.activation_checkpointing:
@@ -107,6 +107,20 @@ def build_engine(train: TrainConfig, model_path: str, *, head_seed: int, pad_tok
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=_optimizer(model, train), config=config)
     engine.train()
     return engine
+
+
+def restore_rotary_frequencies(classifier: Any) -> None:
+    """Computes the rotary embeddings' frequencies again, outside of zero.Init.
+
+    Inside of it every new tensor gets the dtype of the parameters. In bfloat16 the frequencies are
+    rounded to 8 bits, and at position 1,000 the angles are off by a third of a radian: a model that was
+    trained so scores otherwise once it is loaded without DeepSpeed.
+    """
+    for module in classifier.modules():
+        if hasattr(module, "inv_freq"):
+            fresh = type(module)(module.config)
+            for name, buffer in fresh.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(getattr(module, name).device))
 
 
 def add_adapters(classifier: Any, lora: LoraConfig, seed: int) -> None:

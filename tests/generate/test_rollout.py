@@ -234,8 +234,15 @@ def test_the_plan_is_deterministic_and_every_call_has_its_own_seed():
     assert first.rejected == second.rejected
     seeds = [call.seed for call in first.calls]
     assert len(set(seeds)) == len(seeds)
-    other = grow(SEED, Cast.of(cast_of().config.model_copy(update={"seed": 1}), ScriptedEngine(),
-                               NeighbourPool(POOL, 0.8), run_epoch=1))
+    other = grow(
+        SEED,
+        Cast.of(
+            cast_of().config.model_copy(update={"seed": 1}),
+            ScriptedEngine(),
+            NeighbourPool(POOL, 0.8),
+            run_epoch=1,
+        ),
+    )
     assert not {call.seed for call in other.calls} & set(seeds)
 
 

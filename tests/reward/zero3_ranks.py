@@ -71,32 +71,53 @@ def _rank(rank: int, world_size: int, store: str, function: Callable[..., None],
     os._exit(0)
 
 
-def train(run: RunDir, world_size: int, *, kill_at_step: int | None = None) -> list[int]:
-    """The train stage without Ray; `kill_at_step` kills all ranks in that step (from 0), as -9 does."""
+def train(
+    run: RunDir, world_size: int, *, kill_at_step: int | None = None, full_disk_on_rank: int | None = None
+) -> list[int]:
+    """The train stage without Ray; returns the ranks' exit codes.
+
+    Args:
+        kill_at_step: all ranks die in the middle of this step (from 0), as by kill -9.
+        full_disk_on_rank: checkpoints can't be written on this rank.
+    """
     task, _ = prepare(run)
-    return call_ranks(_train_rank, world_size, task, kill_at_step)
+    return call_ranks(_train_rank, world_size, task, kill_at_step, full_disk_on_rank)
 
 
-def _train_rank(task: dict[str, Any], kill_at_step: int | None) -> None:
-    from music_ray.reward.loop import Trainer
+def _train_rank(task: dict[str, Any], kill_at_step: int | None, full_disk_on_rank: int | None) -> None:
+    import errno
+
+    import safetensors.torch
+    import torch.distributed as dist
+
     from music_ray.reward.worker import train_worker
+    from music_ray.reward.zero3 import set_learning_rate
+
+    def die_in_step(engine: Any, value: float) -> None:
+        # Called after the passes and before the optimizer's step.
+        if dying.pop(0) == kill_at_step:
+            os._exit(KILLED)
+        set_learning_rate(engine, value)
+
+    def no_space(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     if kill_at_step is not None:
-        micro_step = Trainer._micro_step
-        counted = {"step": -1}
-        step = Trainer.step
+        import music_ray.reward.zero3 as zero3
 
-        def counting_step(self: Any, number: int) -> Any:
-            counted["step"] = number
-            return step(self, number)
-
-        def killing_micro_step(self: Any, *args: Any) -> None:
-            micro_step(self, *args)
-            if counted["step"] == kill_at_step:
-                os._exit(KILLED)
-
-        Trainer.step, Trainer._micro_step = counting_step, killing_micro_step  # type: ignore[method-assign]
+        first = _first_step(task)
+        dying = list(range(first, kill_at_step + 1))
+        zero3.set_learning_rate = die_in_step
+    if full_disk_on_rank == dist.get_rank():
+        safetensors.torch.save_file = no_space
     train_worker(task)
+
+
+def _first_step(task: dict[str, Any]) -> int:
+    from music_ray.config import RunConfig
+    from music_ray.reward.checkpoint import complete_steps
+
+    return (complete_steps(RunDir(RunConfig.model_validate(task["config"]))) or [0])[-1]
 
 
 def outcome(run: RunDir) -> dict[str, Any]:
@@ -104,3 +125,73 @@ def outcome(run: RunDir) -> dict[str, Any]:
     import json
 
     return json.loads(run.read_text(*OUTCOME))
+
+
+def measure_partitions(run: RunDir, world_size: int) -> list[dict[str, Any]]:
+    """What each rank holds after the engine is built: elements here, elements in all, shape in use."""
+    import json
+    from pathlib import Path
+
+    task, _ = prepare(run)
+    with tempfile.TemporaryDirectory() as folder:
+        assert call_ranks(_measure_rank, world_size, task, folder) == [0] * world_size
+        return [json.loads(Path(f"{folder}/{rank}.json").read_text()) for rank in range(world_size)]
+
+
+def _measure_rank(task: dict[str, Any], folder: str) -> None:
+    import json
+    from pathlib import Path
+
+    import torch.distributed as dist
+
+    from music_ray.config import RunConfig
+    from music_ray.reward.zero3 import build_engine, prepare_process
+
+    train_config = RunConfig.model_validate(task["config"]).train
+    prepare_process(train_config)
+    engine = build_engine(
+        train_config, task["model"], head_seed=task["head_seed"], pad_token_id=task["pad_token_id"]
+    )
+    parameters = dict(engine.module.named_parameters())
+    facts = {
+        "kept": sum(one.ds_tensor.numel() for one in parameters.values()),
+        "total": sum(one.ds_numel for one in parameters.values()),
+        "whole_outside_passes": sum(one.numel() for one in parameters.values()),
+        "buffers": {
+            name: [str(one.dtype), one.float().sum().item()]
+            for name, one in engine.module.classifier.named_buffers()
+        },
+        "head": [float(value) for value in parameters["classifier.score.weight"].ds_tensor],
+    }
+    Path(f"{folder}/{dist.get_rank()}.json").write_text(json.dumps(facts))
+
+
+def load_newest_checkpoint(run: RunDir, world_size: int) -> str:
+    """Loads the newest checkpoint into a fresh engine; the message it is refused with, or ''."""
+    from pathlib import Path
+
+    task, _ = prepare(run)
+    with tempfile.TemporaryDirectory() as folder:
+        call_ranks(_load_rank, world_size, task, f"{folder}/message")
+        return Path(f"{folder}/message").read_text()
+
+
+def _load_rank(task: dict[str, Any], message_file: str) -> None:
+    from pathlib import Path
+
+    from music_ray.config import RunConfig
+    from music_ray.errors import RunFolderError
+    from music_ray.reward import checkpoint
+    from music_ray.reward.zero3 import build_engine, prepare_process
+
+    run = RunDir(RunConfig.model_validate(task["config"]))
+    prepare_process(run.config.train)
+    engine = build_engine(
+        run.config.train, task["model"], head_seed=task["head_seed"], pad_token_id=task["pad_token_id"]
+    )
+    message = ""
+    try:
+        checkpoint.load(run, engine, checkpoint.complete_steps(run)[-1])
+    except RunFolderError as error:
+        message = str(error)
+    Path(message_file).write_text(message)

@@ -1,0 +1,100 @@
+"""Accuracy, margins, ties and turns from a table of scores worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from music_ray.config.load import resolve_config
+from music_ray.errors import InputError
+from music_ray.evaluate import pairwise
+from music_ray.rundir import RunDir
+from music_ray.schema import PAIR_SCHEMA, PreferencePair, to_table
+
+
+def pair(number, turns, conversation):
+    messages = [{"role": role, "content": f"{role} {number}"} for role in ("user", "assistant")] * turns
+    return PreferencePair(
+        id=f"p{number}", source="s", origin="D", conversation=conversation, num_turns=turns,
+        branch_turn=turns, chosen=messages, rejected=messages,
+    )  # fmt: skip
+
+
+PAIRS = [pair(0, 1, 10), pair(1, 2, 11), pair(2, 2, 11), pair(3, 3, 12)]
+# id: (chosen, rejected) by model; p2 is a tie of the trained model.
+SCORES = {
+    "trained": {"p0": (2.0, 1.0), "p1": (0.5, 1.0), "p2": (1.0, 1.0), "p3": (3.0, 0.5)},
+    "untrained": {"p0": (0.0, 1.0), "p1": (0.0, 1.0), "p2": (0.0, 1.0), "p3": (0.25, 0.0)},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunDir(resolve_config({"name": "t", "runs_dir": str(tmp_path)}))
+    folder.write_table(to_table(PAIRS, PAIR_SCHEMA), "mix", "held_out", "preferences.parquet")
+    folder.write_table(to_table([], PAIR_SCHEMA), "mix", "held_out", "music.parquet")
+    return folder
+
+
+class FixedScorer:
+    """Stands where a loaded model stands: the score of a side, looked up by its pair and its place."""
+
+    batch_size = 8
+
+    def __init__(self, table):
+        self.table = table
+
+    def rewards(self, conversations):
+        half = len(conversations) // 2
+        ids = [f"p{messages[0]['content'].split()[1]}" for messages in conversations]
+        return [self.table[one][0 if index < half else 1] for index, one in enumerate(ids)]
+
+
+def test_the_numbers_are_those_worked_out_by_hand(run, monkeypatch):
+    scorers = [(name, FixedScorer(table)) for name, table in SCORES.items()]
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter(scorers))
+    facts = pairwise.run_evaluate(run)
+    assert facts["counts"] == {"pairs_preferences": 4}
+
+    result = json.loads(run.read_text("evals", "pairwise.json"))
+    suite = result["suites"]["preferences"]
+    assert list(result["suites"]) == ["preferences"]
+    assert (suite["num_pairs"], suite["num_conversations"]) == (4, 3)
+    trained = suite["models"]["trained"]
+    assert trained["overall"]["accuracy"] == 0.5  # p0 and p3; the tie p2 is wrong
+    assert trained["overall"]["ties"] == 1
+    assert trained["overall"]["mean_margin"] == pytest.approx((1.0 - 0.5 + 0.0 + 2.5) / 4)
+    assert {turns: part["accuracy"] for turns, part in trained["by_num_turns"].items()} == {
+        "1": 1.0,
+        "2": 0.0,
+        "3": 1.0,
+    }
+    untrained = suite["models"]["untrained"]["overall"]
+    assert (untrained["accuracy"], untrained["ties"]) == (0.25, 0)
+    assert untrained["mean_margin"] == pytest.approx(-2.75 / 4)
+
+    rows = {row["id"]: row for row in run.read_rows("scores")}
+    assert set(rows) == {"p0", "p1", "p2", "p3"}
+
+
+def test_scores_lie_beside_their_pairs(run, monkeypatch):
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter([("trained", FixedScorer(SCORES["trained"]))]))
+    pairwise.run_evaluate(run)
+    path = run.path("scores", "preferences-trained.parquet")
+    with run.open_parquet(path) as file:
+        rows = {row["id"]: (row["chosen_score"], row["rejected_score"]) for row in file.read().to_pylist()}
+    assert rows == SCORES["trained"]
+
+
+def test_nothing_held_out_is_an_error_with_its_remedy(tmp_path):
+    folder = RunDir(resolve_config({"name": "t", "runs_dir": str(tmp_path)}))
+    with pytest.raises(InputError, match=r"raise data\.held_out_fraction or mix\.held_out_fraction"):
+        pairwise.run_evaluate(folder)
+
+
+def test_intervals_go_by_conversation(run):
+    scores = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    one = pairwise.accuracy_and_margin(run, scores, np.array([5, 5, 5, 5]))
+    assert one["accuracy_low"] == one["accuracy"] == one["accuracy_high"] == 0.5
+    four = pairwise.accuracy_and_margin(run, scores, np.arange(4))
+    assert four["accuracy_low"] == 0.0 and four["accuracy_high"] == 1.0
