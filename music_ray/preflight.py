@@ -37,6 +37,8 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
         check_local_model(config.train.base_model)
     if "train" in wanted:
         _check_compiler()
+    if wanted:
+        _check_lasting(config)
     if wanted and "://" not in config.runs_dir:
         _check_disk(Path(config.runs_dir).expanduser(), max(NEED_GIB.get(stage, 0.05) for stage in wanted))
 
@@ -53,6 +55,18 @@ def _check_sources(config: RunConfig) -> None:
                 raise InputError(f"no file or folder at {source.path}: correct data.sources")
             if path.is_file() and path.stat().st_size == 0:
                 raise InputError(f"{source.path} is empty (0 bytes): name a file that holds preference pairs")
+
+
+def _check_lasting(config: RunConfig) -> None:
+    """Ray unpacks a job's working directory into a folder of the session that goes with the cluster."""
+    if "://" in config.runs_dir or Path(config.runs_dir).expanduser().is_absolute():
+        return
+    if "working_dir_files" in Path.cwd().parts:
+        raise InputError(
+            f"runs_dir ({config.runs_dir}) is relative, and this is a Ray job in a temporary copy of its working "
+            "directory: the results would be lost with it; set runs_dir to a URI such as s3://bucket/runs or to "
+            "an absolute path on shared storage"
+        )
 
 
 def _check_compiler() -> None:

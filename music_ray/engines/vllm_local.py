@@ -35,12 +35,13 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         _set_environment(config)
-        from vllm import EngineArgs, LLMEngine, __version__
-
         self.config = config
         self.model = resolve_model(config.model)
         self.chat = ChatFormat.load(self.model, config.revision)
         self._stop_ids = self.chat.end_of_turn_ids
+        # After what can be wrong with the model's files: importing vLLM takes half a minute.
+        from vllm import EngineArgs, LLMEngine, __version__
+
         self._version = __version__
         self._engine = LLMEngine.from_engine_args(EngineArgs(**_engine_args(config, self.model)))
         self._numbers = itertools.count()

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from music_ray.errors import InputError
+from music_ray.config import RunConfig
+from music_ray.errors import InputError, MusicRayError
 from music_ray.evaluate.stats import clustered_bootstrap
 from music_ray.models import resolve_model
 from music_ray.progress import Progress, say
+from music_ray.ray_session import check_resources, ensure_ray, worker_config
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import PreferencePair, content_id, pair_from_row
 
@@ -38,9 +40,43 @@ SCORE_SCHEMA = pa.schema(
 def run_evaluate(run: RunDir) -> dict[str, Any]:
     """Scores both held-out suites with both models; writes scores/ and evals/pairwise.json.
 
+    Runs in this process, or with evaluate.use_gpu on whichever node Ray finds a GPU: a cluster's head,
+    where the driver is, has none.
+
     Raises:
         InputError: nothing was held out.
+        EnvironmentLacksError: the cluster has no GPU, nor may it add one.
     """
+    if not run.config.evaluate.use_gpu:
+        return evaluate_here(run)
+    ensure_ray(run.config)
+    check_resources({"GPU": 1.0}, "evaluate.use_gpu", "set evaluate.use_gpu=false, or add a GPU node")
+    return evaluate_on_ray(run, num_gpus=1)
+
+
+def evaluate_on_ray(run: RunDir, num_gpus: int) -> dict[str, Any]:
+    """evaluate_here in a Ray task.
+
+    Raises:
+        MusicRayError: as evaluate_here; it comes back as it was raised there.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    def task(config_json: str) -> dict[str, Any]:
+        return evaluate_here(RunDir(RunConfig.model_validate_json(config_json)))
+
+    remote = ray.remote(num_gpus=num_gpus)(task)
+    try:
+        return ray.get(remote.remote(worker_config(run.config).model_dump_json()))
+    except RayTaskError as error:
+        if isinstance(error.cause, MusicRayError):
+            raise error.cause from None
+        raise
+
+
+def evaluate_here(run: RunDir) -> dict[str, Any]:
+    """See run_evaluate; in this process."""
     config = run.config.evaluate
     suites = {name: pairs for name in SUITES if (pairs := _held_out(run, name))}
     if not suites:
@@ -56,6 +92,7 @@ def run_evaluate(run: RunDir) -> dict[str, Any]:
         }
         for name, pairs in suites.items()
     }
+    run.clear("scores")  # those of other suites, from before the mix was changed
     for model_name, scorer in _models(run):
         for suite, pairs in suites.items():
             say(f"evaluate: scoring {len(pairs)} held-out pairs of {suite} with the {model_name} model")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from music_ray.config import RunConfig
 from music_ray.engines import make_engine
 from music_ray.engines.base import EngineDeadError
+from music_ray.errors import MusicRayError
 from music_ray.generate.ledger import ShardWriter, finished_ids
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.rollout import Cast, roll_out
@@ -31,12 +32,22 @@ RESULT_SCHEMA = pa.schema(
         ("completion_tokens", pa.int64()),
     ]
 )
+MISTAKE = "mistake"
+"""Status of a result that is no rollout: its reason is a message for the user, and nothing can go on."""
 
 
 class RolloutActor:
     """Callable class for map_batches; its engine is ready when the constructor returns."""
 
     def __init__(self, config_json: str, run_epoch: int, pool_messages: list[str]) -> None:
+        self._mistake = ""
+        try:
+            self._start(config_json, run_epoch, pool_messages)
+        except MusicRayError as error:
+            # Ray would start the actor again and again; the first task tells the driver instead.
+            self._mistake = str(error)
+
+    def _start(self, config_json: str, run_epoch: int, pool_messages: list[str]) -> None:
         self._config = RunConfig.model_validate_json(config_json)
         self._run = RunDir(self._config)
         contrast = self._config.contrast
@@ -52,6 +63,8 @@ class RolloutActor:
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """One task: a table of SeedContext rows in, a table of RESULT_SCHEMA out."""
+        if self._mistake:
+            return _result_table([{"id": 0, "status": MISTAKE, "reason": self._mistake}])
         seeds = [seed_from_row(row) for row in batch.to_pylist()]
         seeds = [seed for seed in seeds if not self._is_finished(seed.id)]
         self._ledger.begin(len(seeds))
@@ -76,7 +89,7 @@ class RolloutActor:
 
 
 def _result(rollouts: list[Rollout]) -> pa.Table:
-    return pa.Table.from_pylist(
+    return _result_table(
         [
             {
                 "id": rollout.id,
@@ -85,6 +98,9 @@ def _result(rollouts: list[Rollout]) -> pa.Table:
                 "completion_tokens": sum(call.completion_tokens for call in rollout.calls),
             }
             for rollout in rollouts
-        ],
-        schema=RESULT_SCHEMA,
+        ]
     )
+
+
+def _result_table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)

@@ -22,8 +22,8 @@ from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.roles import Assistant, UserSimulator
 from music_ray.schema import Contrast, Message
 
-_INSTRUCTION = re.compile(r"<modified_instruction>\s*(.+?)\s*</modified_instruction>", re.DOTALL)
-_REPLY = re.compile(r"<reply>\s*(.+?)\s*</reply>", re.DOTALL)
+_INSTRUCTION = re.compile(r"<modified_instruction>\s*(\S.*?)\s*</modified_instruction>", re.DOTALL)
+_REPLY = re.compile(r"<reply>\s*(\S.*?)\s*</reply>", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class ShardWriter:
         self._oldest = 0.0
         self._in_flight = 0
         self._writing = asyncio.Lock()
+        self._clock: asyncio.Task[None] | None = None
         self.num_shards = 0
 
     def begin(self, count: int) -> None:
@@ -53,6 +54,18 @@ class ShardWriter:
         self._in_flight -= 1
         if self._is_due():
             await self.flush()
+        elif self._clock is None or self._clock.done():
+            self._clock = asyncio.create_task(self._flush_in_time())
+
+    async def _flush_in_time(self) -> None:
+        """Flushes what has waited long enough, also while no other rollout ends."""
+        while self._buffer:
+            await asyncio.sleep(max(0.0, self._oldest + self._flush_seconds - time.monotonic()))
+            if self._is_due():
+                try:
+                    await self.flush()
+                except OSError:
+                    return  # the rows stay: the next add or durable tries again, and tells its task
 
     async def durable(self, rollouts: list[Rollout]) -> None:
         """Returns when all these rollouts lie in a shard."""

@@ -29,8 +29,12 @@ class NeighbourPool:
 
         self.messages = list(dict.fromkeys(messages))
         self.max_similarity = max_similarity
-        self._vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
-        self._matrix = self._vectorizer.fit_transform(self.messages)
+        try:
+            self._vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", ngram_range=(1, 2))
+            self._matrix = self._vectorizer.fit_transform(self.messages)
+        except ValueError:  # none holds a word that counts, only "and you?" or signs: go by their letters
+            self._vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer="char", ngram_range=(1, 3))
+            self._matrix = self._vectorizer.fit_transform(self.messages)
 
     def draw(self, message: str, history: Collection[str], *key: object) -> str | None:
         """A similar but different message, or None when the pool has none.

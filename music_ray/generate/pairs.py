@@ -37,6 +37,8 @@ class _Sorted:
 
     ids: set[int] = field(default_factory=set)
     duplicate_rows: int = 0
+    other_seeds: int = 0
+    """Rows of seeds that a larger run had (seeds.num_seeds was lowered)."""
     accepted: CompactRows = field(default_factory=CompactRows)
     refused: dict[int, Refusal] = field(default_factory=dict)
     facts: CardFacts = field(default_factory=CardFacts)
@@ -118,7 +120,11 @@ def music_pair(rollout: Rollout) -> PreferencePair:
 
 def _sort_rollouts(run: RunDir, excluded: set[int]) -> _Sorted:
     found = _Sorted()
+    seeds = {row["id"] for row in run.read_rows("seeds", "contexts", columns=["id"])}
     for row in run.read_rows("rollouts", "shards"):
+        if seeds and row["id"] not in seeds:
+            found.other_seeds += 1
+            continue
         rollout = rollout_from_row(row)
         if rollout.id in found.ids:
             # A task that was tried again after its shard was written: the first row counts.
@@ -160,6 +166,11 @@ def _notes(found: _Sorted, excluded: set[int]) -> list[str]:
         )
     if not len(found.accepted):
         notes.append("no rollout passed the quality gates: read pairs/gates.jsonl")
+    if found.other_seeds:
+        notes.append(
+            f"{found.other_seeds} rollouts are of seeds that are not in seeds/ any more: they wait in "
+            "rollouts/shards until seeds.num_seeds is raised again"
+        )
     if found.duplicate_rows:
         notes.append(f"{found.duplicate_rows} rows of rollouts/shards repeat an id: the first row counts")
     return notes

@@ -7,8 +7,14 @@ starts the pool, follows it, and counts at the end. Rows never pass through it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from music_ray import models
+from music_ray.config import EngineConfig
 from music_ray.errors import InputError, StageError
 from music_ray.generate.ledger import SHARDS, finished_ids
 from music_ray.progress import Progress, say
@@ -45,29 +51,72 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
 
 def _roll_out_pending(run: RunDir, run_epoch: int, *, total: int, done: int) -> None:
     config = run.config
-    ensure_ray(config)
     engine = config.engine
-    check_resources(
-        {
-            "CPU": engine.min_engines * engine.cpus_per_engine,
-            "GPU": engine.min_engines * engine.gpus_per_engine,
-        },
-        f"engine.min_engines ({engine.min_engines})",
-        "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, or add nodes",
-    )
+    _check_hub_model(engine)
+    ensure_ray(config)
+    _check_room(engine)
     say(
         f"generate: starting {engine.min_engines} {engine.kind} engine(s) with {engine.model}, "
         f"{config.generate.turns} turns a rollout"
     )
     progress = Progress("generate", total, done=done)
-    for batch in _dataset(run, run_epoch).iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-    ):
+    for batch in _results(_dataset(run, run_epoch)):
         statuses = batch.column("status").to_pylist()
         tokens = sum(batch.column("completion_tokens").to_pylist())
         errors = sum(status == "error" for status in statuses)
         progress.add(len(statuses), {"tokens": tokens, "errors": errors})
     progress.tell()
+
+
+def _check_hub_model(engine: EngineConfig) -> None:
+    """Reaches a model of the hub from here, before an engine on some other machine tries to.
+
+    Raises:
+        InputError: no such model, no access to it, or a chat template that can't be used.
+    """
+    if engine.kind == "vllm" and not Path(models.resolve_model(engine.model)).is_dir():
+        from music_ray.chat import ChatFormat
+
+        ChatFormat.load(engine.model, engine.revision)
+
+
+def _check_room(engine: EngineConfig) -> None:
+    """One CPU must stay free: engines that hold all of them would wait for ever for seeds to be read."""
+    check_resources(
+        {
+            "CPU": engine.min_engines * engine.cpus_per_engine + 1,
+            "GPU": engine.min_engines * engine.gpus_per_engine,
+        },
+        f"engine.min_engines ({engine.min_engines}), with 1 CPU to read seeds,",
+        "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, raise ray.num_cpus, or "
+        "add nodes",
+    )
+
+
+def _results(dataset: Any) -> Iterator[pa.Table]:
+    """Result tables as tasks end.
+
+    Raises:
+        InputError: an actor met a user's mistake.
+        StageError: no engine could be started, or an actor is gone for good.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    from music_ray.generate.actor import MISTAKE
+
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            if MISTAKE in (statuses := table.column("status").to_pylist()):
+                raise InputError(table.column("reason")[statuses.index(MISTAKE)].as_py())
+            yield table
+    except RayTaskError:
+        raise  # our own code failed: a bug, with its traceback
+    except RayError as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise StageError(
+            f"the engines could not be started or kept running: {last_line}\n"
+            "the cause stands further up; mend it, and the same command goes on"
+        ) from None
 
 
 def _dataset(run: RunDir, run_epoch: int) -> Any:
@@ -83,6 +132,8 @@ def _dataset(run: RunDir, run_epoch: int) -> Any:
     context.print_on_execution_start = False
     # One engine that fails to start on one bad node must not end the job; all of them do.
     context.max_consecutive_actor_init_deaths = 2
+    # Loading a big model, or the first tasks on a slow engine, may take longer than Ray's half an hour.
+    context.execution_no_progress_timeout_s = -1
     generate, engine = config.generate, config.engine
     seeds = ray.data.read_parquet(run.parquet_files(*SEEDS), filesystem=run.fs)
     return seeds.repartition(target_num_rows_per_block=generate.conversations_per_task).map_batches(
@@ -104,21 +155,25 @@ def _dataset(run: RunDir, run_epoch: int) -> Any:
 
 
 def _pool_messages(run: RunDir) -> list[str]:
-    """neighbour: the last user messages of the first seeds (they lie in hash order)."""
+    """neighbour: the last user messages of D's training part, the first ones.
+
+    Not those of the seeds: more seeds must not change what the earlier ones were contrasted with.
+    """
     contrast = run.config.contrast
     if contrast.mode != "neighbour":
         return []
-    messages: list[str] = []
-    for row in run.read_rows(*SEEDS, columns=["messages"]):
-        messages.append(row["messages"][-1]["content"])
+    messages: dict[str, None] = {}
+    for row in run.read_rows("seeds", "preferences", "train", columns=["chosen"]):
+        asked = [message["content"] for message in row["chosen"] if message["role"] == "user"]
+        messages[asked[-1]] = None
         if len(messages) == contrast.pool_size:
             break
-    if len(set(messages)) < 2:
+    if len(messages) < 2:
         raise InputError(
-            "contrast.mode=neighbour needs at least 2 seeds with different last user messages: add seeds or "
+            "contrast.mode=neighbour needs at least 2 pairs with different last user messages: add pairs or "
             "use contrast.mode=resample"
         )
-    return messages
+    return list(messages)
 
 
 def _account(run: RunDir, seed_ids: set[int]) -> dict[str, Any]:
@@ -128,13 +183,15 @@ def _account(run: RunDir, seed_ids: set[int]) -> dict[str, Any]:
     stopped_early: dict[str, int] = {}
     tokens = {"prompt": 0, "cached": 0, "completion": 0}
     ok = duplicates = 0
-    for row in run.read_rows(*SHARDS, columns=["id", "status", "reason", "calls"]):
+    versions = []
+    for row in run.read_rows(*SHARDS, columns=["id", "status", "reason", "calls", "run_epoch"]):
         if row["id"] not in seed_ids:
             continue
         if row["id"] in seen:
             duplicates += 1
             continue
         seen.add(row["id"])
+        versions.append(f"{row['id']} {row['run_epoch']}")
         for call in row["calls"]:
             for kind in tokens:
                 tokens[kind] += call[f"{kind}_tokens"]
@@ -154,7 +211,7 @@ def _account(run: RunDir, seed_ids: set[int]) -> dict[str, Any]:
             "duplicate_rows": duplicates,
         },
         "tokens": tokens,
-        "output": digest_ids(list(seen)),
+        "output": digest_ids(versions),
     }
 
 

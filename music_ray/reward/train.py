@@ -164,7 +164,8 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
             name=run.config.name,
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=train.max_failures),
-            logging_config=LoggingConfig(log_level="ERROR"),
+            # mypy sees the class of Ray Train's first version; ray_session turns the second one on.
+            logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),
     )
     try:

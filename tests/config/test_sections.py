@@ -83,28 +83,28 @@ def test_schedules_that_are_not(text: str) -> None:
     [
         (
             ["contrast.schedule='turns:[2, 6]'"],
-            "contrast.schedule (turns:[2, 6]) names turn 6, but generate.turns is 5: name turns from 1 to 5, or "
-            "raise generate.turns",
+            "contrast.schedule (turns:[2, 6]) names turn 6, but generate.turns is 5: name turns from 1 to 5, "
+            "or raise generate.turns",
         ),
         (
             ["contrast.schedule=from_turn:0"],
-            "contrast.schedule (from_turn:0) names turn 0, but generate.turns is 5: name turns from 1 to 5, or "
-            "raise generate.turns",
+            "contrast.schedule (from_turn:0) names turn 0, but generate.turns is 5: name turns from 1 to 5, "
+            "or raise generate.turns",
         ),
         (
             ["contrast.schedule=from_turn:3", "generate.turns=2"],
-            "contrast.schedule (from_turn:3) names turn 3, but generate.turns is 2: name turns from 1 to 2, or "
-            "raise generate.turns",
+            "contrast.schedule (from_turn:3) names turn 3, but generate.turns is 2: name turns from 1 to 2, "
+            "or raise generate.turns",
         ),
         (
             ["user.sampling.max_tokens=512", "engine.max_model_len=512"],
-            "a reply of 512 tokens does not fit engine.max_model_len (512): raise engine.max_model_len or lower "
-            "sampling.max_tokens",
+            "a reply of 512 tokens does not fit engine.max_model_len (512): raise engine.max_model_len or "
+            "lower sampling.max_tokens",
         ),
         (
             ["engine.max_num_batched_tokens=2048"],
-            "engine.max_num_batched_tokens (2048) is below engine.max_model_len (4096): on the CPU vLLM can't "
-            "split the prefill of a seeded request, raise it or leave it empty",
+            "engine.max_num_batched_tokens (2048) is below engine.max_model_len (4096): on the CPU vLLM "
+            "can't split the prefill of a seeded request, raise it or leave it empty",
         ),
         (
             ["engine.gpus_per_engine=1", "engine.tensor_parallel_size=2"],
@@ -181,3 +181,10 @@ def test_select_goes_into_sections() -> None:
 def test_a_section_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         SamplingConfig().top_p = 0.5  # type: ignore[misc]
+
+
+def test_one_sampling_key_keeps_the_users_other_defaults() -> None:
+    config = resolve_config({"name": "x", "user": {"sampling": {"top_p": 0.5}}})
+    sampling = config.user.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.8, 0.5, 64)
+    assert config.assistant.sampling.max_tokens == 224

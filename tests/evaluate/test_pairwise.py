@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from music_ray.config.load import resolve_config
-from music_ray.errors import InputError
+from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.evaluate import pairwise
 from music_ray.rundir import RunDir
 from music_ray.schema import PAIR_SCHEMA, PreferencePair, to_table
@@ -98,3 +98,30 @@ def test_intervals_go_by_conversation(run):
     assert one["accuracy_low"] == one["accuracy"] == one["accuracy_high"] == 0.5
     four = pairwise.accuracy_and_margin(run, scores, np.arange(4))
     assert four["accuracy_low"] == 0.0 and four["accuracy_high"] == 1.0
+
+
+@pytest.mark.slow
+def test_in_a_ray_task_a_users_mistake_comes_back_as_it_was_raised(tmp_path):
+    from music_ray.ray_session import ensure_ray
+
+    folder = RunDir(resolve_config({"name": "t", "runs_dir": str(tmp_path), "ray": {"num_cpus": 1}}))
+    ensure_ray(folder.config)
+    with pytest.raises(InputError, match=r"^no pair was held out, so there is nothing to evaluate on"):
+        pairwise.evaluate_on_ray(folder, num_gpus=0)
+
+
+@pytest.mark.slow
+def test_gpu_evaluation_without_a_gpu_is_refused_at_once(tmp_path):
+    config = {"name": "t", "runs_dir": str(tmp_path), "ray": {"num_cpus": 1}, "evaluate": {"use_gpu": True}}
+    message = r"^evaluate.use_gpu asks for 1 GPUs, the cluster has 0: set evaluate.use_gpu=false"
+    with pytest.raises(EnvironmentLacksError, match=message):
+        pairwise.run_evaluate(RunDir(resolve_config(config)))
+
+
+def test_scores_of_suites_that_are_gone_are_removed(run, monkeypatch):
+    run.write_text("old", "scores", "music-trained.parquet")
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter([("trained", FixedScorer(SCORES["trained"]))]))
+    pairwise.run_evaluate(run)
+    assert [path.rpartition("/")[2] for path in run.parquet_files("scores")] == [
+        "preferences-trained.parquet"
+    ]

@@ -90,3 +90,15 @@ async def _write(run, epoch):
     writer = ShardWriter(run, epoch, flush_rows=1, flush_seconds=1)
     writer.begin(1)
     await writer.add(ROW)
+
+
+def test_what_waits_is_flushed_in_time_while_no_other_rollout_ends(run):
+    async def scenario():
+        writer = ShardWriter(run, 1, flush_rows=1000, flush_seconds=0.2)
+        writer.begin(100)
+        for first in (1, 2):  # the clock starts again after each flush
+            await writer.add(rows(first)[0])
+            await asyncio.sleep(0.5)
+            assert finished_ids(run).tolist() == list(range(1, first + 1))
+
+    asyncio.run(scenario())

@@ -28,3 +28,8 @@ def test_the_draw_is_a_function_of_its_key():
     assert [pool.draw("boil", set(), key) for key in range(9)] == [
         pool.draw("boil", set(), key) for key in range(9)
     ]
+
+
+def test_messages_without_a_word_that_counts_still_make_a_pool():
+    pool = NeighbourPool(["And you?", "Why?", "??"], max_similarity=0.9)
+    assert pool.draw("Why?", {"Why?"}, 1) in {"And you?", "??"}

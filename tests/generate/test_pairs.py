@@ -15,7 +15,7 @@ from music_ray.generate import staging
 from music_ray.generate.card import fenced
 from music_ray.generate.pairs import run_pairs
 from music_ray.rundir import RunDir
-from music_ray.schema import PAIR_SCHEMA, Call, Rollout
+from music_ray.schema import PAIR_SCHEMA, SEED_SCHEMA, Call, Rollout, SeedContext, to_table
 
 MakeRun = Callable[..., RunDir]
 MakeRollout = Callable[..., Rollout]
@@ -242,3 +242,14 @@ def test_text_of_others_cannot_leave_its_fence_or_its_cell(
     assert f"\n``````text\n{opening}{evil}\n``````\n" in card
     assert "| `a\\|b'c # d` | 1 |" in card and "- `m'x` on" in card
     assert fenced("plain") == "```text\nplain\n```"
+
+
+def test_rollouts_of_seeds_that_a_smaller_run_lacks_give_no_pair(
+    mixed_run: RunDir, make_rollout: MakeRollout
+) -> None:
+    seed = SeedContext(20, "s", "p", 2, [{"role": "user", "content": "a"}])
+    mixed_run.write_table(to_table([seed], SEED_SCHEMA), "seeds", "contexts", "part-00000.parquet")
+    result = run_pairs(mixed_run)
+    assert result["counts"]["rollouts"] == result["counts"]["accepted"] == 1
+    assert [pair["id"] for pair in pairs_of(mixed_run)] == ["music-20"]
+    assert "5 rollouts are of seeds that are not in seeds/ any more" in result["notes"][0]

@@ -159,6 +159,7 @@ def test_resample_draws_another_message_at_the_same_point():
     ("answer", "reason"),
     [
         ("no tags at all", "contrast_unparsed"),
+        ("<modified_instruction>boil rice</modified_instruction><reply> </reply>", "contrast_unparsed"),
         (
             "<modified_instruction>how do i boil EGGS</modified_instruction><reply>x</reply>",
             "contrast_not_different",

@@ -12,7 +12,7 @@ from conftest import make_pair
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import losses_of, model_weights
-from zero3_ranks import KILLED, load_newest_checkpoint, outcome, train
+from zero3_ranks import KILLED, load_newest_checkpoint, object_store, outcome, train
 
 from music_ray.errors import RunFolderError
 from music_ray.reward import checkpoint
@@ -151,3 +151,21 @@ def test_a_full_disk_is_told_by_all_ranks_and_keeps_the_checkpoint_before(
         "some space, or lower train.keep_checkpoints; the run goes on from the checkpoint before it"
     )
     assert checkpoint.complete_steps(run) == [2]
+
+
+@pytest.mark.slow
+def test_a_run_folder_behind_a_uri_resumes_and_holds_the_same_files(
+    make_run: Any, gemma2_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = make_run(gemma2_folder, name="straight")
+    assert train(straight, 2) == [0, 0]
+    monkeypatch.setattr("music_ray.rundir.open_filesystem", object_store)
+    remote = make_run(gemma2_folder, name="remote")
+    assert not remote.is_local
+    assert train(remote, 2, kill_at_step=2) == [KILLED, KILLED]
+    assert train(remote, 1) == [0]
+    assert outcome(remote)["resumed_from"] == 2
+    assert losses_of(remote) == pytest.approx(losses_of(straight), abs=1e-5)
+    names = [sorted(one.name for one in Path(run.path("model")).iterdir()) for run in (straight, remote)]
+    assert names[0] == names[1]
+    assert list(Path(remote.path("logs", "tensorboard")).glob("events.*"))

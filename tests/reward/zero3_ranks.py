@@ -71,6 +71,14 @@ def _rank(rank: int, world_size: int, store: str, function: Callable[..., None],
     os._exit(0)
 
 
+def object_store(location: str) -> tuple[Any, str]:
+    """Stands in for an object store: another file system class, no renames, folders as needed."""
+    import pyarrow.fs as pafs
+    from fsspec.implementations.local import LocalFileSystem
+
+    return pafs.PyFileSystem(pafs.FSSpecHandler(LocalFileSystem(auto_mkdir=True))), os.path.abspath(location)
+
+
 def train(
     run: RunDir, world_size: int, *, kill_at_step: int | None = None, full_disk_on_rank: int | None = None
 ) -> list[int]:
@@ -81,10 +89,13 @@ def train(
         full_disk_on_rank: checkpoints can't be written on this rank.
     """
     task, _ = prepare(run)
-    return call_ranks(_train_rank, world_size, task, kill_at_step, full_disk_on_rank)
+    remote = not run.is_local
+    return call_ranks(_train_rank, world_size, task, kill_at_step, full_disk_on_rank, remote)
 
 
-def _train_rank(task: dict[str, Any], kill_at_step: int | None, full_disk_on_rank: int | None) -> None:
+def _train_rank(
+    task: dict[str, Any], kill_at_step: int | None, full_disk_on_rank: int | None, remote: bool
+) -> None:
     import errno
 
     import safetensors.torch
@@ -102,6 +113,10 @@ def _train_rank(task: dict[str, Any], kill_at_step: int | None, full_disk_on_ran
     def no_space(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    if remote:
+        import music_ray.rundir as rundir
+
+        rundir.open_filesystem = object_store
     if kill_at_step is not None:
         import music_ray.reward.zero3 as zero3
 

@@ -1,0 +1,111 @@
+"""Reaching Ray: what it could never place, paths for other processes, and who may connect."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from music_ray import ray_session
+from music_ray.config import RunConfig
+from music_ray.config.load import apply_overrides, resolve_config
+from music_ray.errors import EnvironmentLacksError
+
+
+def config_of(*overrides: str) -> RunConfig:
+    return resolve_config(apply_overrides({"name": "r"}, overrides))
+
+
+def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0, "memory": 1e9})
+    ray_session.check_resources({"CPU": 2.0, "GPU": 0.0}, "x", "y")
+    with pytest.raises(EnvironmentLacksError) as caught:
+        ray_session.check_resources({"CPU": 2.0, "GPU": 8.0}, "engine.min_engines (8)", "lower it")
+    assert str(caught.value) == "engine.min_engines (8) asks for 8 GPUs, the cluster has 0: lower it"
+    with pytest.raises(EnvironmentLacksError, match=r"^x asks for 2\.5 CPUs, the cluster has 2: y$"):
+        ray_session.check_resources({"CPU": 2.5}, "x", "y")
+
+
+def test_paths_for_other_processes_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    config = ray_session.worker_config(config_of("engine.model=model", "train.base_model=~/model"))
+    assert config.runs_dir == f"{tmp_path}/runs"
+    assert config.engine.model == config.train.base_model == f"{tmp_path}/model"
+    assert ray_session.worker_config(config_of("runs_dir=~/x")).runs_dir == f"{tmp_path}/x"
+
+
+def test_names_that_are_no_paths_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = config_of("runs_dir=s3://bucket/runs", "engine.model=demo:smollm2-135m-instruct")
+    assert ray_session.worker_config(config) == config
+
+
+_LOCAL_RAY = """
+import json, os, sys
+from music_ray.config.load import resolve_config
+from music_ray.ray_session import ensure_ray
+config = resolve_config({"name": "r", "ray": {"num_cpus": 1, "object_store_gib": 0.1}})
+ensure_ray(config)
+ensure_ray(config)
+import psutil, ray
+from ray._raylet import GcsClient
+me = psutil.Process()
+listening = {
+    connection.laddr.ip.removeprefix("::ffff:")
+    for process in [me, *me.children(recursive=True)]
+    for connection in process.net_connections(kind="inet")
+    if connection.status == psutil.CONN_LISTEN
+}
+facts = {
+    "mode": os.environ.get("RAY_AUTH_MODE"),
+    "token": os.path.getsize(os.path.expanduser("~/.ray/auth_token")),
+    "listening": sorted(listening),
+    "cpus": ray.cluster_resources()["CPU"],
+    "address": ray.get_runtime_context().gcs_address,
+}
+print(json.dumps(facts), flush=True)
+sys.stdin.readline()
+"""
+_STRANGER = """
+import os, sys
+from ray._raylet import GcsClient
+try:
+    GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+except Exception as error:
+    print(type(error).__name__, error)
+else:
+    print("connected")
+"""
+
+
+@pytest.mark.slow
+def test_a_local_ray_listens_here_alone_and_asks_for_a_token(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path)
+    local = subprocess.Popen(
+        [sys.executable, "-c", _LOCAL_RAY],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        assert local.stdout is not None
+        assert local.stdout.readline() == "ray: starting a local Ray\n"
+        facts = json.loads(local.stdout.readline())
+        assert facts["listening"] == ["127.0.0.1"]
+        assert (facts["mode"], facts["cpus"]) == ("token", 1.0)
+        assert facts["token"] >= 32
+
+        def stranger(**changes: str) -> str:
+            done = subprocess.run(
+                [sys.executable, "-c", _STRANGER, facts["address"]],
+                env=environment | changes, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            return done.stdout
+
+        assert "InvalidAuthToken" in stranger(RAY_AUTH_MODE="disabled", HOME=str(tmp_path / "other"))
+        assert stranger(RAY_AUTH_MODE="token") == "connected\n"
+    finally:
+        local.communicate("\n", timeout=60)
