@@ -59,11 +59,11 @@ lock=$root/requirements-$flavour.lock
 
 # --- what the machine must have -----------------------------------------------------------------
 
-# DeepSpeed compiles its communication op with the system's C++ compiler when training starts:
-# better to hear of it now than after the rollouts have been paid for.
+# vLLM compiles a model's CPU kernels with the system's C++ compiler when it starts (unless
+# engine.enforce_eager is set): better to hear of it now.
 step="looking at this machine"
 if ! command -v "${CXX:-c++}" >/dev/null && ! command -v g++ >/dev/null && ! command -v clang++ >/dev/null; then
-    stop "no C++ compiler found (looked for ${CXX:-c++}, g++, clang++), and DeepSpeed needs one to build its op:" \
+    stop "no C++ compiler found (looked for ${CXX:-c++}, g++, clang++), and vLLM compiles its CPU kernels with one:" \
         "install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++) and run this again."
 fi
 

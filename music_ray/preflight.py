@@ -33,10 +33,10 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
             check_local_model(config.engine.model)
     if "generate" in wanted and config.engine.kind == "vllm":
         check_local_model(config.engine.model)
+        if not (config.engine.enforce_eager or config.engine.gpus_per_engine):
+            _check_compiler()
     if "train" in wanted or "evaluate" in wanted:
         check_local_model(config.train.base_model)
-    if "train" in wanted:
-        _check_compiler()
     if wanted:
         _check_lasting(config)
     if wanted and "://" not in config.runs_dir:
@@ -63,19 +63,21 @@ def _check_lasting(config: RunConfig) -> None:
         return
     if "working_dir_files" in Path.cwd().parts:
         raise InputError(
-            f"runs_dir ({config.runs_dir}) is relative, and this is a Ray job in a temporary copy of its working "
-            "directory: the results would be lost with it; set runs_dir to a URI such as s3://bucket/runs or to "
-            "an absolute path on shared storage"
+            f"runs_dir ({config.runs_dir}) is relative, and this is a Ray job in a temporary copy of its "
+            "working directory: the results would be lost with it; set runs_dir to a URI such as "
+            "s3://bucket/runs or to an absolute path on shared storage"
         )
 
 
 def _check_compiler() -> None:
+    """vLLM's torch.compile wants one on the CPU. Training builds nothing: reward/zero3.py says why."""
     chosen = os.environ.get("CXX")  # perhaps with options, or behind ccache
     candidates = shlex.split(chosen)[:1] if chosen else ["g++", "c++", "clang++"]
     if not any(shutil.which(candidate) for candidate in candidates):
         raise EnvironmentLacksError(
-            f"no C++ compiler ({chosen or 'g++'}) on this machine: DeepSpeed builds its communication op "
-            "with one; install g++ (Debian and Ubuntu: apt-get install g++) or set CXX"
+            f"no C++ compiler ({chosen or 'g++'}) on this machine: vLLM compiles the model's CPU kernels with "
+            "one; install g++ (Debian and Ubuntu: apt-get install g++), set CXX, or set "
+            "engine.enforce_eager=true"
         )
 
 

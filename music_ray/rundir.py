@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from music_ray import schema
 from music_ray.config import RunConfig
-from music_ray.config.base import Section, select
 from music_ray.config.load import dump_config
 from music_ray.errors import InputError, RunFolderError
+from music_ray.identity import STAGE_SECTIONS, identity_difference, identity_of, result_keys
 from music_ray.prompts import prompt_hash
 from music_ray.provenance import git_commit, versions
 
@@ -40,17 +40,6 @@ FOLDERS = {
 }
 EXCLUDED = ("pairs", "excluded.txt")
 MANIFEST_VERSION = 1
-IDENTITY = ("seed", "data", "seeds", "engine", "user", "assistant", "contrast", "generate")
-"""Sections that decide what the seeds and rollouts are: another value means another run folder."""
-STAGE_SECTIONS = {
-    "seeds": ("seed", "data", "seeds"),
-    "generate": ("seed", "engine", "user", "assistant", "contrast", "generate"),
-    "pairs": ("pairs",),
-    "mix": ("mix",),
-    "train": ("seed", "train"),
-    "evaluate": ("evaluate",),
-    "report": ("report",),
-}
 
 
 class RunDir:
@@ -58,7 +47,7 @@ class RunDir:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.fs, self.root = open_filesystem(f"{config.runs_dir.rstrip('/')}/{config.name}")
+        self.fs, self.root = open_filesystem(_below(config.runs_dir, config.name))
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
 
     # -- paths and files ---------------------------------------------------------------------------
@@ -69,7 +58,7 @@ class RunDir:
 
     def display(self, *parts: str) -> str:
         """A path inside the folder, as the user would type it."""
-        return "/".join((self.config.runs_dir.rstrip("/"), self.config.name, *parts))
+        return _below(self.config.runs_dir, self.config.name, *parts)
 
     def exists(self, *parts: str) -> bool:
         """Whether a file or folder is there."""
@@ -165,7 +154,13 @@ class RunDir:
         while self.exists(target):
             number += 1
             target = f"{name}-{tag}-{number}"
-        self.fs.move(self.path(name), self.path(target))
+        if self.is_local:
+            self.fs.move(self.path(name), self.path(target))
+        else:  # Object stores can't move folders: they have none, only keys.
+            pafs.copy_files(
+                self.path(name), self.path(target), source_filesystem=self.fs, destination_filesystem=self.fs
+            )
+            self.clear(name)
         return self.display(target)
 
     # -- the manifest ------------------------------------------------------------------------------
@@ -209,7 +204,20 @@ class RunDir:
             key: before[key] if key in before else defaults.get(key) for key in before.keys() | now.keys()
         }
         if before != now:
-            raise RunFolderError(_identity_difference(before, now, self.display()))
+            raise RunFolderError(identity_difference(before, now, self.display()))
+
+    def check_prompts(self) -> None:
+        """Refuses to add rollouts made with other prompts; what only reads the old ones goes on.
+
+        Raises:
+            RunFolderError: the prompt templates have changed since the folder was made.
+        """
+        before = self.manifest().get("prompt_hash", prompt_hash())
+        if before != prompt_hash():
+            raise RunFolderError(
+                f"{self.display()} was made with the prompts {before}, this music_ray has {prompt_hash()}: "
+                "go on with the version that made it, or give this run another name"
+            )
 
     def open(self) -> None:
         """Creates the folder, or checks that what it holds was made with the same identity keys.
@@ -227,6 +235,7 @@ class RunDir:
             "git_commit": git_commit(),
         }
         manifest.setdefault("created", _now())
+        manifest.setdefault("prompt_hash", prompt_hash())
         self._write_manifest(manifest)
         self.write_text(dump_config(self.config), "config.yaml")
 
@@ -234,7 +243,7 @@ class RunDir:
         """Hash of all that the stage's result depends on: its own keys and what it reads."""
         if stage not in STAGE_SECTIONS:  # setup: preparing models depends on nothing in the folder
             return ""
-        own = {name: _result_keys(self.config, name) for name in STAGE_SECTIONS[stage]}
+        own = {name: result_keys(self.config, name) for name in STAGE_SECTIONS[stage]}
         if stage == "pairs" and self.exists(*EXCLUDED):
             own["excluded"] = hashlib.sha256(self.read_bytes(*EXCLUDED)).hexdigest()
         stages = self.manifest()["stages"]
@@ -343,37 +352,10 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
         raise InputError(f"cannot open {location}: {error}") from None
 
 
-def identity_of(config: RunConfig) -> dict[str, Any]:
-    """The identity keys with their values, dotted."""
-    nested = {name: _identity_keys(config, name) for name in IDENTITY}
-    return dict(_flatten(nested)) | {"prompts": prompt_hash()}
-
-
-def _identity_keys(config: RunConfig, name: str) -> Any:
-    value = getattr(config, name)
-    return select(value, {"identity"}) if isinstance(value, Section) else value
-
-
-def _result_keys(config: RunConfig, name: str) -> Any:
-    value = getattr(config, name)
-    return select(value, {"identity", "growth"}) if isinstance(value, Section) else value
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value
-
-
-def _identity_difference(before: dict[str, Any], now: dict[str, Any], folder: str) -> str:
-    lines = [
-        f"{key} is {json.dumps(now.get(key))}, but {folder} was made with {json.dumps(before.get(key))}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    return "\n".join([*lines, "set the old value again, or give this run another name"])
+def _below(location: str, *parts: str) -> str:
+    """A place below a local path or URI; a URI's options (s3://…?region=…) stay at its end."""
+    base, mark, options = location.partition("?") if "://" in location else (location, "", "")
+    return "/".join((base.rstrip("/"), *parts)) + mark + options
 
 
 def _digest(value: Any) -> str:

@@ -16,7 +16,7 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "miniature", "bench")
 SHARED = (
-    "chat", "engines", "models", "preflight", "progress", "prompts", "provenance", "ray_session",
+    "chat", "engines", "identity", "models", "preflight", "progress", "prompts", "provenance", "ray_session",
     "reward_model", "rundir",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")

@@ -200,7 +200,8 @@ def test_a_data_file_by_itself_becomes_a_run(call, tmp_path: Path) -> None:
     assert values["name"] == "seeds-my-pairs"
     assert values["data"]["sources"][0]["path"] == "my pairs.jsonl"
     assert (values["data"]["held_out_fraction"], values["seed"]) == (0.0, 3)
-    assert (ended := call("seeds", "none.jsonl")).code == 2
+    ended = call("seeds", "none.jsonl")
+    assert ended.code == 2
     assert ended.err == "music-ray: no file or folder at none.jsonl: correct data.sources\n"
 
 

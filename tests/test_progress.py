@@ -9,7 +9,8 @@ from music_ray.progress import Progress, duration, say
     ("seconds", "text"),
     [
         (0.0, "0.0 s"), (8.24, "8.2 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"),
-        (59.7, "1 min 00 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"), (7500, "2 h 05 min"), (360_000, "100 h 00 min"),
+        (59.7, "1 min 00 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"), (360_000, "100 h 00 min"),
     ],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:

@@ -85,7 +85,8 @@ def test_a_changed_identity_key_is_refused_with_both_values(tmp_path: Path, over
     [
         "seeds.num_seeds=31000", "engine.max_engines=16", "engine.max_num_seqs=512", "generate.flush_rows=1",
         "train.num_workers=8", "train.learning_rate=1e-5", "pairs.gates.looping=false",
-        "evaluate.confidence=0.9", "mix.held_out_fraction=0.5", "report.max_pairs=3", "ray.num_cpus=2", "plan.train=10",
+        "evaluate.confidence=0.9", "mix.held_out_fraction=0.5", "report.max_pairs=3", "ray.num_cpus=2",
+        "plan.train=10",
     ],
 )  # fmt: skip
 def test_growth_free_and_later_stages_keys_may_change(tmp_path: Path, override: str) -> None:
@@ -400,3 +401,17 @@ def test_a_reader_never_sees_half_a_file_though_the_writer_is_killed(tmp_path: P
     run = RunDir(config_of(tmp_path))
     run.write_text("after", "big")
     assert run.read_text("big") == "after"
+
+
+def test_rollouts_of_other_prompts_are_not_mixed_but_the_old_ones_are_read(tmp_path, monkeypatch):
+    config = resolve_config({"name": "t", "runs_dir": str(tmp_path)})
+    run = RunDir(config)
+    run.open()
+    run.check_prompts()
+    monkeypatch.setattr("music_ray.rundir.prompt_hash", lambda: "0123456789abcdef")
+    later = RunDir(config)
+    later.open()  # the stages after generate go on
+    with pytest.raises(
+        RunFolderError, match=r"was made with the prompts .*, this music_ray has 0123456789abcdef"
+    ):
+        later.check_prompts()

@@ -97,8 +97,8 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
     )  # fmt: skip
     error = Rollout(
         id=2, source="s", conversation=5, status="error", reason="bad_seed", detail="x", context=[],
-        chosen=[], rejected=[], num_generated_turns=0, first_contrast_turn=0, contrasts=[], calls=[], engine="vllm",
-        model="m", model_revision="", prompt_hash="h", run_epoch=1, seconds=0.0,
+        chosen=[], rejected=[], num_generated_turns=0, first_contrast_turn=0, contrasts=[], calls=[],
+        engine="vllm", model="m", model_revision="", prompt_hash="h", run_epoch=1, seconds=0.0,
     )  # fmt: skip
     pair = PreferencePair("music-1", "s", "D_MUSIC", 5, 1, 1, CHOSEN, REJECTED, 1, [CONTRAST])
     of_d = PreferencePair("d-1", "s", "D", 5, 1, 1, CHOSEN, REJECTED)

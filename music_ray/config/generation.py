@@ -50,8 +50,8 @@ class EngineConfig(Section):
     """Most requests that run at once (vLLM's default differs by device: always explicit here)."""
 
     max_num_batched_tokens: int | None = Field(default=None, ge=64, json_schema_extra=FREE)
-    """Most tokens of one engine step; when empty max_model_len on the CPU (2,048 at least), where a seeded request
-    whose prefill is split kills vLLM 0.32, and 16,384 on GPUs."""
+    """Most tokens of one engine step; when empty max_model_len on the CPU (2,048 at least), where a
+    seeded request whose prefill is split kills vLLM 0.32, and 16,384 on GPUs."""
 
     kv_cache_gib: float = Field(default=1.0, gt=0.0, json_schema_extra=FREE)
     """Size of the key-value cache on the CPU in GiB (VLLM_CPU_KVCACHE_SPACE)."""

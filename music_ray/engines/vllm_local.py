@@ -15,9 +15,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from music_ray.chat import ChatFormat
 from music_ray.config import EngineConfig, SamplingConfig
 from music_ray.engines.base import Completion, EngineDeadError, Prompt, PromptTooLongError, RequestError
+from music_ray.errors import InputError
 from music_ray.models import resolve_model
 
 
@@ -43,7 +46,13 @@ class VllmEngine:
         from vllm import EngineArgs, LLMEngine, __version__
 
         self._version = __version__
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**_engine_args(config, self.model)))
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**_engine_args(config, self.model)))
+        except ValueError as error:  # vLLM's word for settings that do not fit the model or the machine
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"vLLM refuses {config.model} with the engine section's settings: {reason}"
+            ) from None
         self._numbers = itertools.count()
         self._arrivals: deque[_Pending] = deque()
         self._running: dict[str, _Pending] = {}
@@ -65,7 +74,10 @@ class VllmEngine:
     async def generate(self, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Completion:
         """See Engine.generate."""
         build = self.chat.user_prompt_ids if prompt.speaker == "user" else self.chat.reply_prompt_ids
-        token_ids = build(prompt.messages)
+        try:
+            token_ids = build(prompt.messages)
+        except TemplateError as error:
+            raise RequestError(f"the chat template refuses the conversation: {error}") from None
         longest = len(token_ids) + sampling.max_tokens
         if longest > self.config.max_model_len:
             raise PromptTooLongError(

@@ -45,6 +45,8 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
     if finished:
         say(f"generate: {len(finished)} of {len(seed_ids)} rollouts are there already, {pending} to go")
     if pending:
+        if finished:
+            run.check_prompts()
         _roll_out_pending(run, run_epoch, total=len(seed_ids), done=len(finished))
     return _account(run, seed_ids)
 
@@ -219,12 +221,12 @@ def _check_account(run: RunDir, seed_ids: set[int], seen: set[int], errors: dict
     missing = len(seed_ids - seen)
     if missing:
         raise StageError(
-            f"{missing} of {len(seed_ids)} seeds have no rollout in {run.display('rollouts')}: the same command "
-            "goes on with them"
+            f"{missing} of {len(seed_ids)} seeds have no rollout in {run.display('rollouts')}: the same "
+            "command goes on with them"
         )
     if sum(errors.values()) == len(seed_ids):
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(errors.items()))
         raise StageError(
-            f"all {len(seed_ids)} rollouts failed ({reasons}): no pair can be made; see the `detail` column in "
-            f"{run.display('rollouts')}"
+            f"all {len(seed_ids)} rollouts failed ({reasons}): no pair can be made; see the `detail` column "
+            f"in {run.display('rollouts')}"
         )

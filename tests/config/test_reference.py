@@ -2,7 +2,7 @@ from pathlib import Path
 
 from music_ray.config.load import all_keys
 from music_ray.config.reference import markdown
-from music_ray.rundir import IDENTITY
+from music_ray.identity import IDENTITY
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "configuration.md"
 

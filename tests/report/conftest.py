@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_folder import HOSTILE, write_run
 
 from music_ray.config import RunConfig
 from music_ray.report.build import run_report
 from music_ray.rundir import RunDir
+from tests.report.report_folder import HOSTILE, write_run
 
 
 @pytest.fixture

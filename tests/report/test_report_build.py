@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 
-from report_folder import HOSTILE, make_pair
-
 from music_ray import schema
 from music_ray.report.build import run_report
 from music_ray.report.show import visible
 from music_ray.rundir import RunDir
+from tests.report.report_folder import HOSTILE, make_pair
 
 SVG_SHAPES = {"path", "g", "use", "text"}
 """Their number follows the numbers that a chart draws."""

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 
 import pytest
-from report_folder import write_scores
 
 from music_ray.report.collect import collect
 from music_ray.report.evaluation import read_evaluation, sign_test
 from music_ray.report.stages import Tokens, read_stages
 from music_ray.report.training import read_training
 from music_ray.rundir import RunDir
+from tests.report.report_folder import write_scores
 
 
 def test_stages_hold_plan_truth_and_counts(run: RunDir) -> None:

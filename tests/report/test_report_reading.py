@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from report_folder import CONTEXT, make_pair, make_rollout, say
-
 from music_ray import schema
 from music_ray.report.reading import (
     few_of_each_reason,
@@ -19,6 +17,7 @@ from music_ray.report.reading import (
     refusals,
 )
 from music_ray.rundir import RunDir
+from tests.report.report_folder import CONTEXT, make_pair, make_rollout, say
 
 
 def test_shared_beginning_is_kept_once_and_turns_are_aligned() -> None:

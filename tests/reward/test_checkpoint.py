@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_pair
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import losses_of, model_weights
-from zero3_ranks import KILLED, load_newest_checkpoint, object_store, outcome, train
 
 from music_ray.errors import RunFolderError
 from music_ray.reward import checkpoint
@@ -21,6 +18,9 @@ from music_ray.reward.logbook import read_log
 from music_ray.reward.train import prepare
 from music_ray.rundir import RunDir
 from music_ray.schema import PAIR_SCHEMA, to_table
+from tests.reward.conftest import make_pair
+from tests.reward.reference import losses_of, model_weights
+from tests.reward.zero3_ranks import KILLED, load_newest_checkpoint, object_store, outcome, train
 
 
 @given(numel=st.integers(1, 500), world_size=st.integers(1, 9))

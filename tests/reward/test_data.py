@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import conversation, make_pair, make_tokenizer
 
 from music_ray.chat import ChatFormat
 from music_ray.errors import InputError
 from music_ray.reward.data import PairTokens, prepare_tokens, tokenise_pair
 from music_ray.schema import PAIR_SCHEMA, PreferencePair, to_table
+from tests.reward.conftest import conversation, make_pair, make_tokenizer
 
 
 @pytest.fixture(scope="module")

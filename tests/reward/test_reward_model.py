@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import conversation
 from transformers import AutoConfig, AutoModelForSequenceClassification, Gemma2Config, LlamaConfig
 
 from music_ray.chat import ChatFormat
 from music_ray.errors import ConfigError, InputError
 from music_ray.reward_model import RewardModel, attention_for, load_reward_model, pad_right, score
+from tests.reward.conftest import conversation
 
 
 def test_attention_is_eager_where_logits_are_soft_capped() -> None:

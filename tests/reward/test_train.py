@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference import losses_of, train_plainly
 from transformers import AutoModelForSequenceClassification
 
 from music_ray.chat import ChatFormat
@@ -20,6 +19,7 @@ from music_ray.reward.data import PairTokens, prepare_tokens
 from music_ray.reward.logbook import read_log
 from music_ray.reward.train import run_train, step_line
 from music_ray.reward_model import score
+from tests.reward.reference import losses_of, train_plainly
 
 LINE = {"step": 3, "loss": 0.61234, "accuracy": 0.75, "margin": 0.0567, "tokens": 300, "seconds": 2.0}
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import conversation
 from hypothesis import given
 from hypothesis import strategies as st
 
 from music_ray.reward.truncate import cut_to_fit, num_shared_turns, split_turns
+from tests.reward.conftest import conversation
 
 
 def size(messages: list[Any]) -> int:

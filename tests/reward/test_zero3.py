@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from reference import losses_of, model_weights, train_plainly
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from zero3_ranks import measure_partitions, outcome, train
 
 from music_ray.chat import ChatFormat
 from music_ray.reward.logbook import read_log
 from music_ray.reward_model import head_seed, load_reward_model
+from tests.reward.reference import losses_of, model_weights, train_plainly
+from tests.reward.zero3_ranks import measure_partitions, outcome, train
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,64 @@
+"""The driver's side of the generate stage without a cluster: what it refuses, what it makes of failures."""
+
+import pyarrow as pa
+import pytest
+from ray.exceptions import ActorUnavailableError
+
+from music_ray import ray_session
+from music_ray.config import EngineConfig
+from music_ray.errors import EnvironmentLacksError, InputError, StageError
+from music_ray.generate import pipeline
+from music_ray.generate.actor import MISTAKE, RESULT_SCHEMA, RolloutActor
+
+
+class Results:
+    """Stands where a dataset stands: gives tables, then fails."""
+
+    def __init__(self, *tables, error=None):
+        self.tables, self.error = tables, error
+
+    def iter_batches(self, **options):
+        yield from self.tables
+        if self.error is not None:
+            raise self.error
+
+
+def table(*rows):
+    return pa.Table.from_pylist([{"id": 1, **row} for row in rows], schema=RESULT_SCHEMA)
+
+
+def test_a_users_mistake_that_an_actor_meets_ends_the_stage_with_its_message():
+    bad = table({"status": "ok"}, {"status": MISTAKE, "reason": "no chat template: add one"})
+    results = pipeline._results(Results(table({"status": "ok"}), bad))
+    assert next(results).num_rows == 1
+    with pytest.raises(InputError, match=r"^no chat template: add one$"):
+        next(results)
+
+
+def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch):
+    def refuse(self, *arguments):
+        raise InputError("no tokenizer there")
+
+    monkeypatch.setattr(RolloutActor, "_start", refuse)
+    actor = RolloutActor("{}", 1, [])
+    with pytest.raises(StopIteration) as stopped:
+        actor(table()).send(None)
+    assert stopped.value.value.to_pylist() == [
+        {"id": 0, "status": MISTAKE, "reason": "no tokenizer there", "completion_tokens": None}
+    ]
+
+
+def test_engines_that_cannot_start_are_a_stage_error_with_the_last_line():
+    error = ActorUnavailableError("Traceback\nRuntimeError: out of memory", actor_id=None)
+    results = pipeline._results(Results(error=error))
+    with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory"):
+        next(results)
+
+
+def test_engines_must_leave_a_cpu_to_read_seeds(monkeypatch):
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0})
+    pipeline._check_room(EngineConfig())
+    with pytest.raises(
+        EnvironmentLacksError, match=r"min_engines \(2\), with 1 CPU to read seeds, asks for 3"
+    ):
+        pipeline._check_room(EngineConfig(min_engines=2, max_engines=2))
