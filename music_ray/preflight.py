@@ -75,8 +75,8 @@ def _check_compiler() -> None:
     candidates = shlex.split(chosen)[:1] if chosen else ["g++", "c++", "clang++"]
     if not any(shutil.which(candidate) for candidate in candidates):
         raise EnvironmentLacksError(
-            f"no C++ compiler ({chosen or 'g++'}) on this machine: vLLM compiles the model's CPU kernels with "
-            "one; install g++ (Debian and Ubuntu: apt-get install g++), set CXX, or set "
+            f"no C++ compiler ({chosen or 'g++'}) on this machine: vLLM compiles the model's CPU kernels "
+            "with one; install g++ (Debian and Ubuntu: apt-get install g++), set CXX, or set "
             "engine.enforce_eager=true"
         )
 

@@ -16,33 +16,11 @@ from music_ray.schema import content_id
 
 Script = Callable[[Prompt, SamplingConfig, int], "str | Completion | Awaitable[str | Completion]"]
 
-_WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "harbour",
-    "island",
-    "juniper",
-    "kettle",
-    "lantern",
-    "meadow",
-    "nectar",
-    "orchard",
-    "pebble",
-    "quartz",
-    "river",
-    "saffron",
-    "timber",
-    "umbra",
-    "valley",
-    "willow",
-    "yarrow",
-    "zephyr",
-]
+_WORDS = (
+    *("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "harbour", "island", "juniper"),
+    *("kettle", "lantern", "meadow", "nectar", "orchard", "pebble", "quartz", "river", "saffron"),
+    *("timber", "umbra", "valley", "willow", "yarrow", "zephyr"),
+)
 
 
 class ScriptedEngine:
