@@ -6,6 +6,7 @@ configuration or the input; 3 a stage that could not reach its end; 130 interrup
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from music_ray import __version__
-from music_ray.errors import EXIT_INTERRUPTED, InputError, MusicRayError
+from music_ray.errors import EXIT_INTERRUPTED, EXIT_STAGE, InputError, MusicRayError
 from music_ray.progress import quieten_libraries, say
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ DryRunOption = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run folder such as runs/demo.", metavar="RUN")]
 
+# A full or failing disk is not a bug of ours. pyarrow's object stores raise OSError without a number.
+_STORAGE_TROUBLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN)
 _DATA_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
 
@@ -160,8 +163,13 @@ def main() -> None:
     except MusicRayError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the clean end
         _stop_ray()
         _fail("interrupted: the same command goes on from here", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _STORAGE_TROUBLE:
+            raise
+        _fail(f"{error}: see to the disk or the store, then the same command goes on", EXIT_STAGE)
     except Exception as error:
         _fail_usage(error)
     else:

@@ -14,6 +14,7 @@ _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "DS_LOG_LEVEL": "error",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from typing import Any
 
@@ -18,6 +19,7 @@ from music_ray.config import RunConfig
 from music_ray.engines import make_engine
 from music_ray.engines.base import EngineDeadError
 from music_ray.errors import MusicRayError
+from music_ray.generate.board import REPORT_SECONDS, CountingEngine
 from music_ray.generate.ledger import ShardWriter, finished_ids
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.rollout import Cast, roll_out
@@ -39,8 +41,10 @@ MISTAKE = "mistake"
 class RolloutActor:
     """Callable class for map_batches; its engine is ready when the constructor returns."""
 
-    def __init__(self, config_json: str, run_epoch: int, pool_messages: list[str]) -> None:
+    def __init__(self, config_json: str, run_epoch: int, pool_messages: list[str], board: Any) -> None:
         self._mistake = ""
+        self._board = board
+        self._reporting: asyncio.Task[None] | None = None
         try:
             self._start(config_json, run_epoch, pool_messages)
         except MusicRayError as error:
@@ -52,7 +56,8 @@ class RolloutActor:
         self._run = RunDir(self._config)
         contrast = self._config.contrast
         pool = NeighbourPool(pool_messages, contrast.max_similarity) if contrast.mode == "neighbour" else None
-        self._engine = make_engine(self._config.engine)
+        self._engine = CountingEngine(make_engine(self._config.engine))
+        self._node = socket.gethostname()
         self._cast = Cast.of(self._config, self._engine, pool, run_epoch)
         # Read after the engine is up: a restarted actor must see what its predecessor flushed.
         self._finished = finished_ids(self._run)
@@ -67,6 +72,8 @@ class RolloutActor:
             return _result_table([{"id": 0, "status": MISTAKE, "reason": self._mistake}])
         seeds = [seed_from_row(row) for row in batch.to_pylist()]
         seeds = [seed for seed in seeds if not self._is_finished(seed.id)]
+        if self._reporting is None:
+            self._reporting = asyncio.create_task(self._report())
         self._ledger.begin(len(seeds))
         try:
             rollouts = await asyncio.gather(*(self._one(seed) for seed in seeds))
@@ -77,6 +84,11 @@ class RolloutActor:
             os._exit(1)
         await self._ledger.durable(rollouts)
         return _result(rollouts)
+
+    async def _report(self) -> None:
+        while True:
+            self._board.report.remote(str(os.getpid()) + self._node, dict(self._engine.counts))
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def _one(self, seed: Any) -> Rollout:
         rollout = await roll_out(seed, self._cast)

@@ -18,7 +18,7 @@ from music_ray import prompts
 from music_ray.config import ContrastConfig
 from music_ray.engines.base import Prompt
 from music_ray.generate.calls import BranchStopped, CallLog
-from music_ray.generate.neighbours import NeighbourPool
+from music_ray.generate.neighbours import NeighbourPool, word_overlap
 from music_ray.generate.roles import Assistant, UserSimulator
 from music_ray.schema import Contrast, Message
 
@@ -122,10 +122,4 @@ class Contraster:
         return completion.text
 
     def _same_request(self, instruction: str, message: str) -> bool:
-        """Whether two messages ask the same in other words: their word sets overlap too much."""
-        left, right = _words(instruction), _words(message)
-        return bool(left | right) and len(left & right) / len(left | right) >= self.config.max_similarity
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+        return word_overlap(instruction, message) >= self.config.max_similarity

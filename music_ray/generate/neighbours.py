@@ -6,6 +6,7 @@ answer to this one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -48,7 +49,9 @@ class NeighbourPool:
         possible = [
             int(index)
             for index in np.argsort(-similarity, kind="stable")
-            if similarity[index] < self.max_similarity and self.messages[index] not in history
+            if similarity[index] < self.max_similarity
+            and word_overlap(self.messages[index], message) < self.max_similarity
+            and self.messages[index] not in history
         ]
         if not possible:
             return None
@@ -56,3 +59,9 @@ class NeighbourPool:
         # Nothing in the pool shares a word with the message: then each is as good as another.
         drawn_from = nearest or possible
         return self.messages[drawn_from[int(unit_interval("neighbour", *key) * len(drawn_from))]]
+
+
+def word_overlap(left: str, right: str) -> float:
+    """Shared words over all words of two messages: near 1, they ask the same in other words."""
+    one, other = (set(re.findall(r"\w+", text.lower())) for text in (left, right))
+    return len(one & other) / len(one | other) if one | other else 0.0

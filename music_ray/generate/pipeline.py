@@ -6,7 +6,6 @@ starts the pool, follows it, and counts at the end. Rows never pass through it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 from music_ray import models
 from music_ray.config import EngineConfig
 from music_ray.errors import InputError, StageError
+from music_ray.generate.board import Teller, start_board
 from music_ray.generate.ledger import SHARDS, finished_ids
 from music_ray.progress import Progress, say
 from music_ray.ray_session import check_resources, ensure_ray, worker_config
@@ -61,12 +61,14 @@ def _roll_out_pending(run: RunDir, run_epoch: int, *, total: int, done: int) -> 
         f"generate: starting {engine.min_engines} {engine.kind} engine(s) with {engine.model}, "
         f"{config.generate.turns} turns a rollout"
     )
-    progress = Progress("generate", total, done=done)
-    for batch in _results(_dataset(run, run_epoch)):
-        statuses = batch.column("status").to_pylist()
-        tokens = sum(batch.column("completion_tokens").to_pylist())
-        errors = sum(status == "error" for status in statuses)
-        progress.add(len(statuses), {"tokens": tokens, "errors": errors})
+    progress = Progress("generate", total, done=done, every_seconds=float("inf"))
+    board = start_board()
+    with Teller(board, progress):
+        for batch in _results(_dataset(run, run_epoch, board)):
+            statuses = batch.column("status").to_pylist()
+            tokens = sum(batch.column("completion_tokens").to_pylist())
+            errors = sum(status == "error" for status in statuses)
+            progress.add(len(statuses), {"tokens": tokens, "errors": errors})
     progress.tell()
 
 
@@ -121,14 +123,13 @@ def _results(dataset: Any) -> Iterator[pa.Table]:
         ) from None
 
 
-def _dataset(run: RunDir, run_epoch: int) -> Any:
+def _dataset(run: RunDir, run_epoch: int, board: Any) -> Any:
     """The Ray Data graph: Parquet seeds, cut into small tasks, mapped by the actor pool."""
     import ray
 
     from music_ray.generate.actor import RolloutActor
 
     config = worker_config(run.config)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -140,7 +141,7 @@ def _dataset(run: RunDir, run_epoch: int) -> Any:
     seeds = ray.data.read_parquet(run.parquet_files(*SEEDS), filesystem=run.fs)
     return seeds.repartition(target_num_rows_per_block=generate.conversations_per_task).map_batches(
         RolloutActor,
-        fn_constructor_args=(config.model_dump_json(), run_epoch, _pool_messages(run)),
+        fn_constructor_args=(config.model_dump_json(), run_epoch, _pool_messages(run), board),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
