@@ -195,8 +195,8 @@ class RunDir:
             RunFolderError: an identity key differs (it is named with both values).
         """
         before = self.manifest().get("identity")
-        if before is None:
-            return
+        if before is None or not self.exists(FOLDERS["generate"]):
+            return  # nothing that was paid for yet: a mistake in the first command may be corrected
         # A key that an older music_ray did not know had what is its default now.
         defaults = identity_of(RunConfig(name=self.config.name))
         now = identity_of(self.config)
@@ -235,7 +235,8 @@ class RunDir:
             "git_commit": git_commit(),
         }
         manifest.setdefault("created", _now())
-        manifest.setdefault("prompt_hash", prompt_hash())
+        if not self.exists(FOLDERS["generate"]):
+            manifest["prompt_hash"] = prompt_hash()
         self._write_manifest(manifest)
         self.write_text(dump_config(self.config), "config.yaml")
 

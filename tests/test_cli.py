@@ -150,6 +150,7 @@ def test_a_stage_without_its_upstream_leaves_nothing_behind(call, tmp_path: Path
 def test_a_refused_stage_does_not_touch_the_run(call, tmp_path: Path) -> None:
     seeds = ["seeds", DEMO, "seeds.max_tokens=null"]
     assert call(*seeds).code == 0
+    (tmp_path / "runs" / "demo" / "rollouts").mkdir()
     before = {path: path.read_bytes() for path in (tmp_path / "runs" / "demo").rglob("*") if path.is_file()}
     ended = call("mix", DEMO, "seeds.max_tokens=null", "train.steps=99")
     assert ended.code == 2

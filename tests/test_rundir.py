@@ -69,7 +69,7 @@ def seeds_table(*ids: int) -> pa.Table:
     ],
 )
 def test_a_changed_identity_key_is_refused_with_both_values(tmp_path: Path, override: str, line: str) -> None:
-    opened(tmp_path)
+    opened(tmp_path).write_text("x", FOLDERS["generate"], "shard")
     before = (tmp_path / "r" / "config.yaml").read_text()
     with pytest.raises(RunFolderError) as caught:
         opened(tmp_path, override)
@@ -98,6 +98,7 @@ def test_growth_free_and_later_stages_keys_may_change(tmp_path: Path, override: 
 
 def test_a_key_that_the_folder_does_not_know_had_its_default(tmp_path: Path) -> None:
     run = opened(tmp_path)
+    run.write_text("x", FOLDERS["generate"], "shard")
     manifest = run.manifest()
     del manifest["identity"]["contrast.max_similarity"]
     run.write_text(json.dumps(manifest), "manifest.json")
@@ -407,6 +408,7 @@ def test_rollouts_of_other_prompts_are_not_mixed_but_the_old_ones_are_read(tmp_p
     config = resolve_config({"name": "t", "runs_dir": str(tmp_path)})
     run = RunDir(config)
     run.open()
+    run.write_text("x", FOLDERS["generate"], "shard")
     run.check_prompts()
     monkeypatch.setattr("music_ray.rundir.prompt_hash", lambda: "0123456789abcdef")
     later = RunDir(config)
@@ -415,3 +417,12 @@ def test_rollouts_of_other_prompts_are_not_mixed_but_the_old_ones_are_read(tmp_p
         RunFolderError, match=r"was made with the prompts .*, this music_ray has 0123456789abcdef"
     ):
         later.check_prompts()
+
+
+def test_before_there_are_rollouts_a_mistake_may_be_corrected(tmp_path: Path) -> None:
+    opened(tmp_path, "seed=1", "generate.turns=3")
+    run = opened(tmp_path, "seed=2")
+    assert run.manifest()["identity"]["seed"] == 2
+    run.write_text("x", FOLDERS["generate"], "shard")
+    with pytest.raises(RunFolderError, match=r"^seed is 3, but .* was made with 2\n"):
+        opened(tmp_path, "seed=3")

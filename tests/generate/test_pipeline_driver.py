@@ -40,7 +40,7 @@ def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch)
         raise InputError("no tokenizer there")
 
     monkeypatch.setattr(RolloutActor, "_start", refuse)
-    actor = RolloutActor("{}", 1, [])
+    actor = RolloutActor("{}", 1, [], board=None)
     with pytest.raises(StopIteration) as stopped:
         actor(table()).send(None)
     assert stopped.value.value.to_pylist() == [
