@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -259,6 +260,16 @@ def conversation_hash(messages: list[Message]) -> int:
 def count_user_turns(messages: list[Message]) -> int:
     """How many user messages a conversation has."""
     return sum(message["role"] == "user" for message in messages)
+
+
+def split_turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages grouped into turns: each begins with a user message and holds what follows it."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    return turns
 
 
 def first_difference(chosen: list[Message], rejected: list[Message]) -> int:

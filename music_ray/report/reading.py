@@ -27,6 +27,7 @@ from music_ray.schema import (
     first_difference,
     pair_from_row,
     rollout_from_row,
+    split_turns,
 )
 
 ACCEPTED = "accepted"
@@ -112,7 +113,7 @@ def _lay_out(
     """The parting turn, the messages before it, and the turns from there on."""
     # The earlier of the recorded and the real turn: neither a difference nor a contrast may be hidden.
     parting = min((turn for turn in (branch_turn, first_difference(chosen, rejected)) if turn), default=0)
-    left, right = _by_turn(chosen), _by_turn(rejected)
+    left, right = split_turns(chosen), split_turns(rejected)
     if parting == 0:
         return 0, chosen, []
     shared = [message for turn in left[: parting - 1] for message in turn]
@@ -123,16 +124,6 @@ def _lay_out(
         same = _common_user_message(one, other) if number == parting else 0
         turns.append(Turn(number, one[:same], one[same:], other[same:], contrasts.get(number)))
     return parting, shared, turns
-
-
-def _by_turn(messages: list[Message]) -> list[list[Message]]:
-    """A conversation cut before every user message but a leading one."""
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message["role"] == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    return turns
 
 
 def _common_user_message(one: list[Message], other: list[Message]) -> int:

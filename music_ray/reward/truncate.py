@@ -8,17 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from music_ray.schema import Message
-
-
-def split_turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """Messages grouped into turns: each begins with a user message and holds what follows it."""
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message["role"] == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    return turns
+from music_ray.schema import Message, split_turns
 
 
 def num_shared_turns(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:

@@ -156,7 +156,7 @@ def test_impossible_combinations(overrides: list[str], message: str) -> None:
     ],
 )
 def test_their_possible_neighbours(overrides: list[str]) -> None:
-    resolve_config(apply_overrides({"name": "x"}, overrides))
+    assert resolve_config(apply_overrides({"name": "x"}, overrides)).name == "x"
 
 
 def test_the_kinds_of_key_decide_what_may_change() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from music_ray.reward.truncate import cut_to_fit, num_shared_turns, split_turns
+from music_ray.reward.truncate import cut_to_fit, num_shared_turns
+from music_ray.schema import split_turns
 from tests.reward.conftest import conversation
 
 
