@@ -100,7 +100,17 @@ def test_intervals_go_by_conversation(run):
     assert four["accuracy_low"] == 0.0 and four["accuracy_high"] == 1.0
 
 
+@pytest.fixture
+def no_ray_left():
+    """Ray in this process ends with the test: another one wants its own number of CPUs."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ray_left")
 def test_in_a_ray_task_a_users_mistake_comes_back_as_it_was_raised(tmp_path):
     from music_ray.ray_session import ensure_ray
 
@@ -111,6 +121,7 @@ def test_in_a_ray_task_a_users_mistake_comes_back_as_it_was_raised(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ray_left")
 def test_gpu_evaluation_without_a_gpu_is_refused_at_once(tmp_path):
     config = {"name": "t", "runs_dir": str(tmp_path), "ray": {"num_cpus": 1}, "evaluate": {"use_gpu": True}}
     message = r"^evaluate.use_gpu asks for 1 GPUs, the cluster has 0: set evaluate.use_gpu=false"
