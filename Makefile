@@ -11,7 +11,7 @@ help: ## List the targets
 setup: ## Make or refresh .venv from requirements-cpu.lock (a minute; at once when nothing has changed)
 	@VENV="$(VENV)" cluster/install.sh
 
-demo: setup ## The whole road on this machine: seeds to report, in runs/demo (about ten minutes)
+demo: setup ## The whole road on this machine: seeds to report, in runs/demo (five to ten minutes)
 	$(VENV)/bin/music-ray run configs/demo.yaml
 
 # Tests that want a GPU, or that kill workers for minutes, are asked for by name: pytest -m faults
