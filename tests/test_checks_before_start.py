@@ -59,8 +59,10 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_sources_are_looked_at_only_where_seeds_are_to_be_made() -> None:
-    preflight.check(config_of("data.sources=[{path: x.jsonl}]"), ["pairs", "mix", "report"])
-    preflight.check(config_of("data.sources=[{path: sample}, {hub: a/b}]"), ["seeds"])
+    missing = config_of("data.sources=[{path: x.jsonl}]")
+    assert preflight.check(missing, ["pairs", "mix", "report"]) is None
+    assert refusal(missing, "seeds") == "no file or folder at x.jsonl: correct data.sources"
+    assert preflight.check(config_of("data.sources=[{path: sample}, {hub: a/b}]"), ["seeds"]) is None
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ def test_sources_are_looked_at_only_where_seeds_are_to_be_made() -> None:
 
 @pytest.mark.parametrize("name", ["google/gemma-2-9b-it", "org/name", models.DEMO_MODEL])
 def test_hub_ids_and_the_demo_model_pass(name: str) -> None:
-    models.check_local_model(name)
+    assert models.check_local_model(name) is None
 
 
 def test_a_whole_model_folder_passes(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The command line: exit codes, messages, and what is not loaded."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +228,22 @@ def test_a_report_is_built_again_though_nothing_is_finished_since(
     monkeypatch.chdir(tmp_path / "runs" / "demo")
     assert call("report", ".").code == 0
     assert page.read_text() != "old"
+
+
+def test_a_full_disk_is_one_line_and_a_bug_keeps_its_traceback(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_with(number: int) -> None:
+        def run_stages(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("music_ray.run.run_stages", run_stages)
+
+    fail_with(errno.ENOSPC)
+    assert (ended := call("run", DEMO)).code == 3
+    assert ended.err == (
+        "music-ray: [Errno 28] No space left on device: see to the disk or the store, then the same command "
+        "goes on\n"
+    )
+    fail_with(errno.ENOENT)
+    with pytest.raises(FileNotFoundError):
+        monkeypatch.setattr(sys, "argv", ["music-ray", "run", DEMO])
+        cli.main()

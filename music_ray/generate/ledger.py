@@ -40,7 +40,6 @@ class ShardWriter:
         self._in_flight = 0
         self._writing = asyncio.Lock()
         self._clock: asyncio.Task[None] | None = None
-        self.num_shards = 0
 
     def begin(self, count: int) -> None:
         """Says that `count` rollouts are on their way."""
@@ -87,7 +86,6 @@ class ShardWriter:
             await asyncio.to_thread(self._run.write_table, table, *SHARDS, name)
             del self._buffer[: len(rows)]  # only now: rows that came meanwhile stay
             self._oldest = time.monotonic()
-            self.num_shards += 1
 
     def _is_due(self) -> bool:
         if not self._buffer:

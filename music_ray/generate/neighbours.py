@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -18,7 +19,7 @@ CANDIDATES = 3
 
 
 class NeighbourPool:
-    """User messages of seeds, indexed by TF-IDF over words and word pairs."""
+    """User messages of D, indexed by TF-IDF over words and word pairs."""
 
     def __init__(self, messages: Sequence[str], max_similarity: float) -> None:
         """
@@ -46,19 +47,19 @@ class NeighbourPool:
             key: what the draw among the nearest goes by (run seed, seed id, turn, attempt).
         """
         similarity = (self._matrix @ self._vectorizer.transform([message]).T).toarray()[:, 0]
-        possible = [
+        possible = (
             int(index)
             for index in np.argsort(-similarity, kind="stable")
             if similarity[index] < self.max_similarity
-            and word_overlap(self.messages[index], message) < self.max_similarity
             and self.messages[index] not in history
-        ]
-        if not possible:
-            return None
-        nearest = [index for index in possible[:CANDIDATES] if similarity[index] > 0]
+            and word_overlap(self.messages[index], message) < self.max_similarity
+        )
+        first = list(islice(possible, CANDIDATES))  # lazily: the pool is big, and few are looked at
         # Nothing in the pool shares a word with the message: then each is as good as another.
-        drawn_from = nearest or possible
-        return self.messages[drawn_from[int(unit_interval("neighbour", *key) * len(drawn_from))]]
+        nearest = [index for index in first if similarity[index] > 0] or [*first, *possible]
+        if not nearest:
+            return None
+        return self.messages[nearest[int(unit_interval("neighbour", *key) * len(nearest))]]
 
 
 def word_overlap(left: str, right: str) -> float:
