@@ -14,17 +14,10 @@ from pydantic import Field, field_validator, model_validator
 
 from music_ray.config.base import FREE, Section
 from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
-from music_ray.config.generation import (
-    AssistantConfig,
-    ContrastConfig,
-    EngineConfig,
-    GatesConfig,
-    GenerateConfig,
-    PairsConfig,
-    SamplingConfig,
-    UserConfig,
-    parse_schedule,
-)
+from music_ray.config.engine import EngineConfig, SamplingConfig
+from music_ray.config.generation import GenerateConfig
+from music_ray.config.quality import GatesConfig, PairsConfig
+from music_ray.config.roles import AssistantConfig, ContrastConfig, UserConfig, parse_schedule
 from music_ray.config.training import (
     EvaluateConfig,
     LoraConfig,

@@ -1,0 +1,77 @@
+"""Configuration of engines and of how text is sampled."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from music_ray.config.base import FREE, Section
+
+
+class SamplingConfig(Section):
+    """How one role's text is sampled."""
+
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
+    """Softmax temperature; 0 is greedy."""
+
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Nucleus sampling mass."""
+
+    repetition_penalty: float = Field(default=1.0, ge=0.5, le=2.0)
+    """Divides the logits of tokens already seen (vLLM's definition); 1 is off."""
+
+    max_tokens: int = Field(default=224, ge=1)
+    """Longest text in tokens; a text that reaches it is marked cut off."""
+
+
+class EngineConfig(Section):
+    """The model that plays user and assistant, and the process it runs in."""
+
+    kind: Literal["vllm", "scripted"] = "vllm"
+    """vllm: a real model inside the actor. scripted: fixed text without a model, for tests and for
+    measuring the overhead of everything else."""
+
+    model: str = "google/gemma-2-9b-it"
+    """A Hugging Face model id or folder with a chat template, or `demo:smollm2-135m-instruct`."""
+
+    revision: str | None = None
+    """Commit, tag or branch of a hub model; the hub's default branch when empty."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto is float32 on the CPU (bfloat16 is emulated on AVX2 and
+    measured five times slower) and the model's own on GPUs."""
+
+    max_model_len: int = Field(default=4096, ge=64)
+    """Longest prompt plus reply in tokens that the engine accepts."""
+
+    max_num_seqs: int = Field(default=64, ge=1, json_schema_extra=FREE)
+    """Most requests that run at once (vLLM's default differs by device: always explicit here)."""
+
+    max_num_batched_tokens: int | None = Field(default=None, ge=64, json_schema_extra=FREE)
+    """Most tokens of one engine step; when empty max_model_len on the CPU (2,048 at least), where a
+    seeded request whose prefill is split kills vLLM 0.32, and 16,384 on GPUs."""
+
+    kv_cache_gib: float = Field(default=1.0, gt=0.0, json_schema_extra=FREE)
+    """Size of the key-value cache on the CPU in GiB (VLLM_CPU_KVCACHE_SPACE)."""
+
+    gpu_memory_utilization: float = Field(default=0.9, gt=0.0, le=1.0, json_schema_extra=FREE)
+    """Share of a GPU's memory that the engine takes."""
+
+    tensor_parallel_size: int = Field(default=1, ge=1, json_schema_extra=FREE)
+    """GPUs that one engine spans."""
+
+    enforce_eager: bool = Field(default=False, json_schema_extra=FREE)
+    """Skip torch.compile: a faster start, slower steps."""
+
+    gpus_per_engine: int = Field(default=0, ge=0, json_schema_extra=FREE)
+    """GPUs that one engine actor asks Ray for; 0 runs on the CPU. With tensor parallelism, its size."""
+
+    cpus_per_engine: float = Field(default=1.0, ge=0.0, json_schema_extra=FREE)
+    """CPUs that one engine actor asks Ray for."""
+
+    min_engines: int = Field(default=1, ge=1, json_schema_extra=FREE)
+    """Engine actors at the start."""
+
+    max_engines: int = Field(default=1, ge=1, json_schema_extra=FREE)
+    """Engine actors that the pool may grow to."""
