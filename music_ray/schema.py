@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from music_ray.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: a rollout says who wrote it in which role (`writers`) and what each call took (`seconds`)."""
 
 
 class Message(TypedDict):
@@ -70,6 +71,22 @@ class Call:
     """'stop' (the model ended its turn) or 'length' (cut off at max_tokens)."""
     recorded: bool
     """Whether the text became a message of the conversation (retries and instructions did not)."""
+    seconds: float = 0.0
+    """From asking to answer, waiting for a place in the engine included; 0 in files of version 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who played a role of a rollout."""
+
+    role: str
+    """assistant, user or contrast."""
+    engine: str
+    """Name and version, e.g. 'vllm 0.32.0'."""
+    model: str
+    model_revision: str
+    sampling: str
+    """The role's sampling section as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,8 @@ class Rollout:
     run_epoch: int
     """Which start of the generate stage made the row."""
     seconds: float
+    writers: list[Writer] = field(default_factory=list)
+    """One a role; `engine`, `model` and `model_revision` are the assistant's. Empty in files of version 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,16 @@ CALL = pa.struct(
         ("completion_tokens", pa.int32()),
         ("finish_reason", pa.string()),
         ("recorded", pa.bool_()),
+        ("seconds", pa.float32()),
+    ]
+)
+WRITER = pa.struct(
+    [
+        ("role", pa.string()),
+        ("engine", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("sampling", pa.string()),
     ]
 )
 
@@ -182,6 +211,7 @@ ROLLOUT_SCHEMA = _versioned(
         ("prompt_hash", pa.string()),
         ("run_epoch", pa.int32()),
         ("seconds", pa.float64()),
+        ("writers", pa.list_(WRITER)),
     ],
 )
 PAIR_SCHEMA = _versioned(
@@ -217,7 +247,8 @@ def rollout_from_row(row: dict[str, Any]) -> Rollout:
     """A Rollout from a row of a Parquet file."""
     contrasts = [Contrast(**contrast) for contrast in row["contrasts"]]
     calls = [Call(**call) for call in row["calls"]]
-    return Rollout(**{**row, "contrasts": contrasts, "calls": calls})
+    writers = [Writer(**writer) for writer in row.get("writers") or ()]
+    return Rollout(**{**row, "contrasts": contrasts, "calls": calls, "writers": writers})
 
 
 def pair_from_row(row: dict[str, Any]) -> PreferencePair:

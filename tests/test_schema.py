@@ -1,5 +1,6 @@
 """The rows that stages hand to one another: ids, splits, round trips."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from music_ray.schema import (
     PreferencePair,
     Rollout,
     SeedContext,
+    Writer,
     check_version,
     content_id,
     conversation_hash,
@@ -87,14 +89,18 @@ def test_the_first_turn_that_differs(chosen: str, rejected: str, turn: int) -> N
     assert first_difference(messages(chosen), messages(rejected)) == turn
 
 
+ROLLOUT = Rollout(
+    id=1, source="s", conversation=5, status="ok", reason="", detail="", context=CONTEXT, chosen=CHOSEN,
+    rejected=REJECTED, num_generated_turns=1, first_contrast_turn=1, contrasts=[CONTRAST],
+    calls=[Call(1, "shared", "assistant", 2**63 - 1, 10, 4, 3, "stop", True, 0.25)],
+    engine="vllm", model="m", model_revision="r", prompt_hash="h", run_epoch=1, seconds=0.5,
+    writers=[Writer("assistant", "vllm", "m", "r", "{}")],
+)  # fmt: skip
+
+
 def test_rows_survive_parquet(tmp_path: Path) -> None:
     seed = SeedContext(2**63 - 1, "s", "p", 5, CONTEXT)
-    call = Call(1, "shared", "assistant", 2**63 - 1, 10, 4, 3, "stop", True)
-    rollout = Rollout(
-        id=1, source="s", conversation=5, status="ok", reason="", detail="", context=CONTEXT, chosen=CHOSEN,
-        rejected=REJECTED, num_generated_turns=1, first_contrast_turn=1, contrasts=[CONTRAST], calls=[call],
-        engine="vllm", model="m", model_revision="r", prompt_hash="h", run_epoch=1, seconds=0.5,
-    )  # fmt: skip
+    rollout = ROLLOUT
     error = Rollout(
         id=2, source="s", conversation=5, status="error", reason="bad_seed", detail="x", context=[],
         chosen=[], rejected=[], num_generated_turns=0, first_contrast_turn=0, contrasts=[], calls=[],
@@ -117,9 +123,19 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_program_is_refused() -> None:
     check_version(pa.schema([]), "x")
     check_version(PAIR_SCHEMA, "x")
-    newer = PAIR_SCHEMA.with_metadata({"music_ray.version": "2"})
+    newer = PAIR_SCHEMA.with_metadata({"music_ray.version": "3"})
     with pytest.raises(InputError) as caught:
         check_version(newer, "x.parquet")
     assert str(caught.value) == (
-        "x.parquet has schema version 2, but this music_ray reads up to 1: upgrade music_ray"
+        "x.parquet has schema version 3, but this music_ray reads up to 2: upgrade music_ray"
     )
+
+
+def test_a_rollout_of_version_1_is_still_read() -> None:
+    row = asdict(ROLLOUT)
+    del row["writers"]
+    for call in row["calls"]:
+        del call["seconds"]
+    old = rollout_from_row(row)
+    assert old.writers == [] and [call.seconds for call in old.calls] == [0.0] * len(ROLLOUT.calls)
+    assert replace(old, writers=ROLLOUT.writers, calls=ROLLOUT.calls) == ROLLOUT

@@ -67,3 +67,18 @@ class Engine(Protocol):
     def close(self) -> None:
         """Frees the model's memory."""
         ...
+
+
+@dataclass(frozen=True)
+class RoleEngines:
+    """Which engine plays which role; mostly one plays all."""
+
+    assistant: Engine
+    user: Engine
+    contrast: Engine
+    """Writes modified instructions; the clean reply to one is the assistant's."""
+
+    @classmethod
+    def same(cls, engine: Engine) -> RoleEngines:
+        """One engine for all roles."""
+        return cls(engine, engine, engine)

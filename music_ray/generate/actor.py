@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from music_ray.config import RunConfig
 from music_ray.engines import make_engine
-from music_ray.engines.base import EngineDeadError
+from music_ray.engines.base import EngineDeadError, RoleEngines
 from music_ray.errors import MusicRayError
 from music_ray.generate.board import REPORT_SECONDS, CountingEngine
 from music_ray.generate.ledger import ShardWriter, finished_ids
@@ -58,7 +58,7 @@ class RolloutActor:
         pool = NeighbourPool(pool_messages, contrast.max_similarity) if contrast.mode == "neighbour" else None
         self._engine = CountingEngine(make_engine(self._config.engine))
         self._node = socket.gethostname()
-        self._cast = Cast.of(self._config, self._engine, pool, run_epoch)
+        self._cast = Cast.of(self._config, RoleEngines.same(self._engine), pool, run_epoch)
         # Read after the engine is up: a restarted actor must see what its predecessor flushed.
         self._finished = finished_ids(self._run)
         generate = self._config.generate

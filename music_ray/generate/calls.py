@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,13 +31,13 @@ def request_seed(run_seed: int, seed_id: int, turn: int, branch: str, role: str,
 class CallLog:
     """Makes the calls of one branch, which come one after the other, and keeps their accounts."""
 
-    engine: Engine
     run_seed: int
     seed_id: int
     calls: list[Call] = field(default_factory=list)
 
     async def ask(
         self,
+        engine: Engine,
         prompt: Prompt,
         sampling: SamplingConfig,
         *,
@@ -46,14 +47,15 @@ class CallLog:
         attempt: int = 0,
         recorded: bool = True,
     ) -> Completion:
-        """One engine call.
+        """One call of the engine that plays the role.
 
         Raises:
             BranchStopped: the history no longer fits (context_full) or the request was refused.
         """
         seed = request_seed(self.run_seed, self.seed_id, turn, branch, role, attempt)
+        started = time.monotonic()
         try:
-            completion = await self.engine.generate(prompt, sampling, seed)
+            completion = await engine.generate(prompt, sampling, seed)
         except PromptTooLongError as error:
             raise BranchStopped("context_full", str(error)) from None
         except RequestError as error:
@@ -69,6 +71,7 @@ class CallLog:
                 completion_tokens=completion.completion_tokens,
                 finish_reason=completion.finish_reason,
                 recorded=recorded,
+                seconds=time.monotonic() - started,
             )
         )
         return completion

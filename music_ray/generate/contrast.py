@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from music_ray import prompts
 from music_ray.config import ContrastConfig
-from music_ray.engines.base import Prompt
+from music_ray.engines.base import Engine, Prompt
 from music_ray.generate.calls import BranchStopped, CallLog
 from music_ray.generate.neighbours import NeighbourPool, word_overlap
 from music_ray.generate.roles import Assistant, UserSimulator
@@ -31,6 +31,8 @@ class Contraster:
     """Writes contrasted replies in the configured mode."""
 
     config: ContrastConfig
+    engine: Engine
+    """Writes modified instructions (joint: and the replies to them)."""
     assistant: Assistant
     user: UserSimulator
     pool: NeighbourPool | None
@@ -111,6 +113,7 @@ class Contraster:
         text = prompts.render(template, message=history[-1]["content"])
         prompt = Prompt([*history[:-1], {"role": "user", "content": text}])
         completion = await log.ask(
+            self.engine,
             prompt,
             self.config.sampling,
             turn=turn,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from music_ray import prompts
 from music_ray.config import AssistantConfig, UserConfig
-from music_ray.engines.base import Prompt
+from music_ray.engines.base import Engine, Prompt
 from music_ray.generate.calls import Branch, BranchStopped, CallLog
 from music_ray.schema import Message
 
@@ -17,6 +17,7 @@ class Assistant:
     """Answers the last user message of a history."""
 
     config: AssistantConfig
+    engine: Engine
 
     async def reply(self, history: Sequence[Message], log: CallLog, *, turn: int, branch: Branch) -> str:
         """The reply's text.
@@ -25,7 +26,9 @@ class Assistant:
             BranchStopped: empty_reply, context_full or request_refused.
         """
         prompt = Prompt(self._with_hint(history))
-        completion = await log.ask(prompt, self.config.sampling, turn=turn, branch=branch, role="assistant")
+        completion = await log.ask(
+            self.engine, prompt, self.config.sampling, turn=turn, branch=branch, role="assistant"
+        )
         text = completion.text.strip()
         if not text:
             raise BranchStopped("empty_reply", f"turn {turn} of the {branch} branch")
@@ -43,6 +46,7 @@ class UserSimulator:
     """Writes the user's next message."""
 
     config: UserConfig
+    engine: Engine
 
     async def next_message(
         self, history: Sequence[Message], log: CallLog, *, turn: int, branch: Branch
@@ -87,6 +91,7 @@ class UserSimulator:
         as_instruction: bool = False,
     ) -> tuple[str, bool]:
         completion = await log.ask(
+            self.engine,
             self._prompt(history),
             self.config.sampling,
             turn=turn,

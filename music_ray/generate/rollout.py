@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from music_ray import prompts
-from music_ray.config import RunConfig
-from music_ray.engines.base import Engine
+from music_ray.config import RunConfig, SamplingConfig
+from music_ray.engines.base import Engine, RoleEngines
 from music_ray.generate.calls import Branch, BranchStopped, CallLog
 from music_ray.generate.contrast import Contraster
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.roles import Assistant, UserSimulator
 from music_ray.generate.schedule import contrast_turns
-from music_ray.schema import Call, Contrast, Message, Rollout, SeedContext
+from music_ray.schema import Call, Contrast, Message, Rollout, SeedContext, Writer
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,25 @@ class Cast:
     """All that a rollout needs besides its seed."""
 
     config: RunConfig
-    engine: Engine
     assistant: Assistant
     user: UserSimulator
     contraster: Contraster
     run_epoch: int
+    writers: list[Writer]
+    """Who plays the roles, recorded in every row."""
 
     @classmethod
-    def of(cls, config: RunConfig, engine: Engine, pool: NeighbourPool | None, run_epoch: int) -> Cast:
+    def of(cls, config: RunConfig, engines: RoleEngines, pool: NeighbourPool | None, run_epoch: int) -> Cast:
         """The cast that a configuration describes."""
-        assistant, user = Assistant(config.assistant), UserSimulator(config.user)
-        contraster = Contraster(config.contrast, assistant, user, pool)
-        return cls(config, engine, assistant, user, contraster, run_epoch)
+        assistant = Assistant(config.assistant, engines.assistant)
+        user = UserSimulator(config.user, engines.user)
+        contraster = Contraster(config.contrast, engines.contrast, assistant, user, pool)
+        writers = [
+            _writer("assistant", engines.assistant, config.assistant.sampling),
+            _writer("user", engines.user, config.user.sampling),
+            _writer("contrast", engines.contrast, config.contrast.sampling),
+        ]
+        return cls(config, assistant, user, contraster, run_epoch, writers)
 
 
 @dataclass
@@ -66,7 +73,7 @@ async def roll_out(seed: SeedContext, cast: Cast) -> Rollout:
     config = cast.config
     spoiled = contrast_turns(config.contrast.schedule, config.generate.turns, config.seed, seed.id)
     logs: dict[Branch, CallLog] = {
-        branch: CallLog(cast.engine, config.seed, seed.id) for branch in ("shared", "chosen", "rejected")
+        branch: CallLog(config.seed, seed.id) for branch in ("shared", "chosen", "rejected")
     }
     first = min(spoiled)
     try:
@@ -162,7 +169,7 @@ def _row(
     calls: list[Call],
     started: float,
 ) -> Rollout:
-    described = cast.engine.describe()
+    assistant = cast.writers[0]
     return Rollout(
         id=seed.id,
         source=seed.source,
@@ -177,10 +184,15 @@ def _row(
         first_contrast_turn=first,
         contrasts=rejected.contrasts,
         calls=calls,
-        engine=described["engine"],
-        model=described["model"],
-        model_revision=described["model_revision"],
+        engine=assistant.engine,
+        model=assistant.model,
+        model_revision=assistant.model_revision,
         prompt_hash=prompts.prompt_hash(),
         run_epoch=cast.run_epoch,
         seconds=time.monotonic() - started,
+        writers=cast.writers,
     )
+
+
+def _writer(role: str, engine: Engine, sampling: SamplingConfig) -> Writer:
+    return Writer(role=role, sampling=sampling.model_dump_json(), **engine.describe())

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from music_ray.config.load import resolve_config
+from music_ray.engines.base import RoleEngines
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.rollout import Cast, roll_out
 from music_ray.schema import SeedContext, content_id, conversation_hash
@@ -33,7 +34,7 @@ def test_three_rollouts_at_once(demo_engine, mode):
             "contrast": {"mode": mode, "schedule": "all"},
         }
     )
-    cast = Cast.of(config, demo_engine, NeighbourPool(QUESTIONS, 0.8), run_epoch=1)
+    cast = Cast.of(config, RoleEngines.same(demo_engine), NeighbourPool(QUESTIONS, 0.8), run_epoch=1)
 
     async def all_of_them():
         return await asyncio.gather(*(roll_out(seed_of(question), cast) for question in QUESTIONS))
