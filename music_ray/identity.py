@@ -42,6 +42,21 @@ def result_keys(config: RunConfig, name: str) -> Any:
     return select(value, {"identity", "growth"}) if isinstance(value, Section) else value
 
 
+def stage_keys(config: RunConfig, stage: str) -> dict[str, Any]:
+    """The keys, dotted, that decide what one stage writes."""
+    return dict(_flatten({name: result_keys(config, name) for name in STAGE_SECTIONS.get(stage, ())}))
+
+
+def same_keys(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> bool:
+    """Whether two stages were made from the same values.
+
+    A key that an older music_ray did not know had what is its default now: an upgrade that brings new
+    keys must not make days of finished work out of date.
+    """
+    keys = before.keys() | now.keys()
+    return all(before.get(key, defaults.get(key)) == now.get(key, defaults.get(key)) for key in keys)
+
+
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -15,7 +15,7 @@ from music_ray import models, preflight
 from music_ray.config import RunConfig
 from music_ray.errors import InputError
 from music_ray.progress import duration, say
-from music_ray.rundir import STAGES, RunDir
+from music_ray.rundir import STAGES, RunDir, digest
 
 
 def run_stages(
@@ -142,9 +142,9 @@ def _prepare_models(run: RunDir, stages: Sequence[str]) -> None:
 def _set_stale_model_aside(run: RunDir) -> None:
     """A model of another configuration or other data is kept under its old fingerprint."""
     record = run.manifest()["stages"].get("train", {})
-    made_by = record.get("running_fingerprint") or record.get("fingerprint")
-    if made_by and made_by != run.fingerprint("train"):
+    made_from = record.get("running_from") or record.get("made_from")
+    if made_from and not run.is_made_from_this("train", made_from):
         for folder in ("model", "checkpoints", "logs"):
-            kept = run.set_aside(folder, made_by)
+            kept = run.set_aside(folder, digest(made_from))
             if kept:
                 say(f"train: configuration or data changed, the former {folder}/ is kept as {kept}")

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +23,10 @@ from music_ray import schema
 from music_ray.config import RunConfig
 from music_ray.config.load import dump_config
 from music_ray.errors import InputError, RunFolderError
-from music_ray.identity import STAGE_SECTIONS, identity_difference, identity_of, result_keys
+from music_ray.identity import identity_difference, identity_of, same_keys, stage_keys
 from music_ray.prompts import prompt_hash
 from music_ray.provenance import git_commit, versions
+from music_ray.run_lock import StoreLease, lock_file
 
 STAGES = ("seeds", "generate", "pairs", "mix", "train", "evaluate", "report")
 FOLDERS = {
@@ -200,11 +200,8 @@ class RunDir:
         # A key that an older music_ray did not know had what is its default now.
         defaults = identity_of(RunConfig(name=self.config.name))
         now = identity_of(self.config)
-        before = {
-            key: before[key] if key in before else defaults.get(key) for key in before.keys() | now.keys()
-        }
-        if before != now:
-            raise RunFolderError(identity_difference(before, now, self.display()))
+        if not same_keys(before, now, defaults):
+            raise RunFolderError(identity_difference(defaults | before, defaults | now, self.display()))
 
     def check_prompts(self) -> None:
         """Refuses to add rollouts made with other prompts; what only reads the old ones goes on.
@@ -242,21 +239,32 @@ class RunDir:
 
     def fingerprint(self, stage: str) -> str:
         """Hash of all that the stage's result depends on: its own keys and what it reads."""
-        if stage not in STAGE_SECTIONS:  # setup: preparing models depends on nothing in the folder
-            return ""
-        own = {name: result_keys(self.config, name) for name in STAGE_SECTIONS[stage]}
-        if stage == "pairs" and self.exists(*EXCLUDED):
-            own["excluded"] = hashlib.sha256(self.read_bytes(*EXCLUDED)).hexdigest()
+        return digest(self.made_from(stage))
+
+    def made_from(self, stage: str) -> dict[str, Any]:
+        """All that the stage's result depends on: `keys` of the configuration and what it `reads`."""
+        if stage not in STAGES:  # setup: preparing models depends on nothing in the folder
+            return {}
         stages = self.manifest()["stages"]
-        upstream = [stages.get(name, {}).get("output", "") for name in STAGES[: STAGES.index(stage)]]
-        return _digest([own, upstream])
+        reads = {name: stages.get(name, {}).get("output", "") for name in STAGES[: STAGES.index(stage)]}
+        if stage == "pairs" and self.exists(*EXCLUDED):
+            reads["excluded"] = hashlib.sha256(self.read_bytes(*EXCLUDED)).hexdigest()
+        return {"keys": stage_keys(self.config, stage), "reads": reads}
+
+    def is_made_from_this(self, stage: str, made_from: dict[str, Any] | None) -> bool:
+        """Whether a record's `made_from` is what the stage would be made from now."""
+        now = self.made_from(stage)
+        if not made_from or not now:
+            return made_from == now
+        defaults = stage_keys(RunConfig(name=self.config.name), stage)
+        return made_from["reads"] == now["reads"] and same_keys(made_from["keys"], now["keys"], defaults)
 
     def is_finished(self, stage: str) -> bool:
         """Whether the stage's result is there and made from the present configuration and input."""
         record = self.manifest()["stages"].get(stage, {})
         return (
             record.get("status") == "done"
-            and record.get("fingerprint") == self.fingerprint(stage)
+            and self.is_made_from_this(stage, record.get("made_from"))
             and self.exists(FOLDERS[stage])  # else somebody removed it
         )
 
@@ -268,7 +276,7 @@ class RunDir:
             **before,
             "status": "running",
             "started": _now(),
-            "running_fingerprint": self.fingerprint(stage),
+            "running_from": self.made_from(stage),
             "starts": before.get("starts", 0) + 1,
         }
         self._write_manifest(manifest)
@@ -290,7 +298,7 @@ class RunDir:
             "finished": _now(),
             "starts": record.get("starts", 1),
             # Of its start: what changed since then, such as an id marked as excluded, is not in the result.
-            "fingerprint": record.get("running_fingerprint") or self.fingerprint(stage),
+            "made_from": record.get("running_from") or self.made_from(stage),
             "output": output,
             "seconds": round(seconds, 3),
             "total_seconds": round(record.get("total_seconds", 0.0) + seconds, 3),
@@ -305,6 +313,14 @@ class RunDir:
         record["total_seconds"] = round(record.get("total_seconds", 0.0) + seconds, 3)
         self._write_manifest(manifest)
 
+    def add_usage(self, stage: str, **amounts: float) -> None:
+        """Adds what a start of the stage used, such as gpu_seconds; it adds up over the run's life."""
+        manifest = self.manifest()
+        used = manifest.setdefault("usage", {}).setdefault(stage, {})
+        for name, amount in amounts.items():
+            used[name] = round(used.get(name, 0.0) + amount, 3)
+        self._write_manifest(manifest)
+
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         self.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "manifest.json")
 
@@ -312,31 +328,17 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for this process; the operating system lets go of it even after kill -9.
+        """Holds the folder for this process.
 
         Raises:
             RunFolderError: another process holds it.
         """
-        if not self.is_local:  # Object stores have no such lock; fencing is the ledger's business.
-            yield
-            return
-        import fcntl
-
-        path = Path(self.path(".lock"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                raise RunFolderError(
-                    f"{self.display()} is in use by process {handle.read().strip() or '?'}: wait for it, "
-                    "stop it, or give this run another name"
-                ) from None
-            handle.truncate(0)
-            handle.write(f"{os.getpid()} on {socket.gethostname()}")
-            handle.flush()
-            yield
+        if self.is_local:
+            with lock_file(Path(self.path(".lock")), self.display()):
+                yield
+        else:
+            with StoreLease(self.fs, self.path("lock.json"), self.display()):
+                yield
 
 
 def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
@@ -359,13 +361,14 @@ def _below(location: str, *parts: str) -> str:
     return "/".join((base.rstrip("/"), *parts)) + mark + options
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of a hash over a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def digest_ids(ids: list[Any]) -> str:
     """A digest of a set of ids, in any order."""
-    return _digest(sorted(str(one) for one in ids))
+    return digest(sorted(str(one) for one in ids))
 
 
 def _now() -> str:

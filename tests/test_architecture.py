@@ -16,8 +16,8 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "miniature", "bench")
 SHARED = (
-    "chat", "engines", "identity", "models", "preflight", "progress", "prompts", "provenance", "ray_session",
-    "reward_model", "rundir",
+    "chat", "engines", "identity", "jobs", "models", "preflight", "progress", "prompts", "provenance",
+    "ray_session", "reward_model", "run_lock", "rundir",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "run", "__main__")

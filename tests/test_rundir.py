@@ -108,7 +108,17 @@ def test_a_key_that_the_folder_does_not_know_had_its_default(tmp_path: Path) -> 
         opened(tmp_path, "contrast.max_similarity=0.5")
 
 
-# -- fingerprints ----------------------------------------------------------------------------------
+# -- what a stage was made from --------------------------------------------------------------------
+
+
+def test_a_key_that_a_later_version_adds_makes_nothing_out_of_date(tmp_path: Path) -> None:
+    finished(tmp_path)
+    path = tmp_path / "r" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["stages"]["train"]["made_from"]["keys"]["train.learning_rate"]
+    path.write_text(json.dumps(manifest))
+    assert unfinished(RunDir(config_of(tmp_path))) == []
+    assert unfinished(RunDir(config_of(tmp_path, "train.learning_rate=0.5")))[0] == "train"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +210,7 @@ def test_a_stage_record_adds_up_over_starts(tmp_path: Path) -> None:
         7.5,
     )
     assert (record["counts"], record["tokens"], record["output"]) == ({"ok": 3}, {"prompt": 9}, "out")
-    assert record["fingerprint"] == run.fingerprint("generate")
+    assert record["made_from"] == run.made_from("generate")
 
 
 def test_the_manifest_says_what_made_the_run(tmp_path: Path) -> None:
@@ -261,12 +271,12 @@ def test_a_newer_schema_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     run = opened(tmp_path)
     path = tmp_path / "r" / "pairs" / "train-0.parquet"
     path.parent.mkdir()
-    newer = pa.schema([("id", pa.int64())], metadata={"music_ray.version": "2"})
+    newer = pa.schema([("id", pa.int64())], metadata={"music_ray.version": "3"})
     pq.write_table(pa.table({"id": [1]}, schema=newer), path)
     with pytest.raises(InputError) as caught:
         list(run.read_rows("pairs"))
     assert str(caught.value) == (
-        f"{path} has schema version 2, but this music_ray reads up to 1: upgrade music_ray"
+        f"{path} has schema version 3, but this music_ray reads up to 2: upgrade music_ray"
     )
     for damaged in (
         b"",

@@ -111,7 +111,7 @@ def _state(run: RunDir, name: str, record: dict[str, Any]) -> str:
         return "unfinished" if record else "not run"
     if record["status"] != "done":
         return "unfinished"
-    if name in STAGES and record.get("fingerprint") != run.fingerprint(name):
+    if name in STAGES and not run.is_made_from_this(name, record.get("made_from")):
         return "outdated"
     return "done"
 

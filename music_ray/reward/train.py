@@ -11,6 +11,7 @@ from typing import Any
 
 from music_ray import errors
 from music_ray.chat import ChatFormat
+from music_ray.config import TrainConfig
 from music_ray.config.base import select
 from music_ray.models import resolve_model
 from music_ray.progress import duration, say
@@ -95,7 +96,11 @@ def prepare(run: RunDir) -> tuple[dict[str, Any], TokenFile]:
 
 def training_fingerprint(run: RunDir, tokens: TokenFile) -> str:
     """Hash of all that decides the weights: the pairs, the run seed and the keys that are not free."""
-    keys = select(run.config.train, {"identity", "growth"})
+    decisive, defaults = (
+        select(section, {"identity", "growth"}) for section in (run.config.train, TrainConfig())
+    )
+    # A key at its default is left out, so that a key that a later version adds changes nothing.
+    keys = {name: value for name, value in decisive.items() if value != defaults[name]}
     return f"{content_id([tokens.key, run.config.seed, keys]):016x}"
 
 

@@ -1,0 +1,124 @@
+"""One driver at a time: a run folder is held by one process, on a disk and on an object store.
+
+On a disk the operating system keeps the lock, and lets go of it even after kill -9. Object stores have
+no locks, so there a small file says who holds the folder and is renewed while its driver lives; what a
+dead driver held may be taken over once it has not been renewed for LEASE_SECONDS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from music_ray.errors import RunFolderError
+from music_ray.progress import say
+
+LEASE_SECONDS = 60.0
+"""How long a lease lasts that nobody renews. Machines' clocks must agree within a few seconds."""
+_RENEWALS = 4
+_SETTLE_SECONDS = 2.0
+"""Two drivers that start together both write; the one that reads its own name back has won."""
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, folder: str) -> Iterator[None]:
+    """Holds a local lock file.
+
+    Raises:
+        RunFolderError: another process holds it (it is named).
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise RunFolderError(
+                f"{folder} is in use by process {handle.read().strip() or '?'}: wait for it, "
+                "stop it, or give this run another name"
+            ) from None
+        handle.truncate(0)
+        handle.write(_me())
+        handle.flush()
+        yield
+
+
+class StoreLease:
+    """A lease on an object store; use as a context manager.
+
+    Raises:
+        RunFolderError: another driver holds it.
+    """
+
+    def __init__(self, fs: pafs.FileSystem, path: str, folder: str, seconds: float = LEASE_SECONDS) -> None:
+        self._fs, self._path, self._folder, self._seconds = fs, path, folder, seconds
+        self._token = uuid.uuid4().hex
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="run-lease", daemon=True)
+
+    def __enter__(self) -> StoreLease:
+        held = self._read()
+        age = time.time() - held.get("renewed", 0.0)
+        if held and age < self._seconds:
+            raise RunFolderError(
+                f"{self._folder} is in use by process {held.get('who', '?')}, which said so {age:.0f} s ago: "
+                f"stop it, give this run another name, or, if it is dead, try again in "
+                f"{self._seconds - age:.0f} s"
+            )
+        self._write()
+        time.sleep(min(_SETTLE_SECONDS, self._seconds / _RENEWALS))
+        if (winner := self._read()).get("token") != self._token:
+            raise RunFolderError(
+                f"{self._folder} was taken by process {winner.get('who', '?')} at the same moment: wait for "
+                "it, or give this run another name"
+            )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=self._seconds)
+        if self._read().get("token") == self._token:
+            self._fs.delete_file(self._path)
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._seconds / _RENEWALS):
+            try:
+                if self._read().get("token") != self._token:
+                    # This driver slept too long. Its engines are fenced off by the run epoch.
+                    say(f"{self._folder}: another driver has taken this run over")
+                    return
+                self._write()
+            except OSError as error:  # the next renewal tries again
+                say(f"{self._folder}: the lease could not be renewed ({error})")
+
+    def _read(self) -> dict[str, Any]:
+        if self._fs.get_file_info(self._path).type == pafs.FileType.NotFound:
+            return {}
+        try:
+            with self._fs.open_input_file(self._path) as handle:
+                lease = json.loads(handle.read())
+        except (FileNotFoundError, ValueError):  # given back, or half written, at this very moment
+            return {}
+        return lease if isinstance(lease, dict) else {}
+
+    def _write(self) -> None:
+        lease = {"token": self._token, "who": _me(), "renewed": time.time()}
+        with self._fs.open_output_stream(self._path) as stream:
+            stream.write(json.dumps(lease).encode())
+
+
+def _me() -> str:
+    return f"{os.getpid()} on {socket.gethostname()}"
