@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -133,6 +133,24 @@ def run_all(
 
 
 @app.command()
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say what a run will take in calls, tokens, GPU hours and money; nothing is started."""
+    from music_ray.planning.make import write_plan
+    from music_ray.planning.show import print_json, print_plan
+    from music_ray.rundir import RunDir
+
+    made = write_plan(RunDir(_load(config, overrides)))
+    if as_json:
+        print_json(made)
+    else:
+        print_plan(made)
+
+
+@app.command()
 def inspect(
     run: RunArgument,
     ids: Annotated[list[str] | None, typer.Argument(help="Pair ids; the first pairs when none.")] = None,
@@ -144,6 +162,68 @@ def inspect(
     from music_ray.rundir import RunDir
 
     inspect_run(RunDir(_config_of_run(run)), limit=limit, ids=ids or [], refused=refused)
+
+
+@app.command()
+def audit(
+    run: Annotated[
+        str, typer.Argument(help="A run folder, or a file or folder of preference pairs.", metavar="RUN|DATA")
+    ],
+    fail_above: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit with 3 if any view's AUC is above this, or can't be measured.", min=0.5, max=1.0
+        ),
+    ] = None,
+) -> None:
+    """Look for shortcuts: can a linear model on surface features tell chosen from rejected?"""
+    from music_ray.config import AuditConfig
+    from music_ray.generate.audit import run as auditing
+    from music_ray.generate.audit.text import show
+    from music_ray.rundir import RunDir
+
+    is_run = auditing.is_run_folder(run)
+    found = (
+        auditing.run_audit(RunDir(_config_of_run(run)))
+        if is_run
+        else auditing.audit_path(run, AuditConfig())
+    )
+    show(found)
+    if fail_above is not None:
+        auditing.check_below(found, fail_above)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    format: Annotated[Literal["sft", "dpo"], typer.Option(help="What the rows are for.")],
+    out: Annotated[str | None, typer.Option(help="Folder or URI; RUN/export/FORMAT by default.")] = None,
+    branch: Annotated[Literal["chosen", "rejected"], typer.Option(help="sft: whose side.")] = "chosen",
+) -> None:
+    """Write the accepted pairs as conversations (sft) or as prompts with two replies (dpo)."""
+    from music_ray.generate.export.write import run_export
+    from music_ray.rundir import RunDir
+
+    run_export(RunDir(_config_of_run(run)), format, out, branch)
+
+
+@app.command()
+def push(
+    run: RunArgument,
+    repo: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub.")],
+    what: Annotated[Literal["pairs", "sft", "dpo", "model"], typer.Option(help="What goes.")] = "pairs",
+    public: Annotated[bool, typer.Option("--public/--private", help="Who may read it.")] = False,
+    licence_checked: Annotated[
+        bool, typer.Option("--licence-checked", help="Make it public though a licence is unknown.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Upload a finished folder with its card to the Hugging Face hub, in one commit (HF_TOKEN)."""
+    from music_ray.generate.export.push import run_push
+    from music_ray.rundir import RunDir
+
+    folder = RunDir(_config_of_run(run))
+    run_push(folder, repo, what, public=public, licence_checked=licence_checked, dry_run=dry_run)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Which configuration keys decide what a run's rows are, and which of them each stage depends on.
 
-Knows the configuration alone; the run folder compares and records what is computed here.
+Knows the configuration and the files of own contrasts that it points at; the run folder compares and
+records what is computed here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 from music_ray.config import RunConfig
 from music_ray.config.base import Section, select
+from music_ray.errors import InputError
+from music_ray.prompts import own
 
 IDENTITY = ("seed", "data", "seeds", "engine", "user", "assistant", "contrast", "generate")
 """Sections that decide what the seeds and rollouts are: another value means another run folder."""
@@ -26,8 +29,13 @@ STAGE_SECTIONS = {
 
 
 def identity_of(config: RunConfig) -> dict[str, Any]:
-    """The identity keys with their values, dotted."""
+    """The identity keys with their values, dotted, and the hashes of an own template or plugin.
+
+    Raises:
+        InputError: the file of a template or plugin is missing.
+    """
     nested = {name: _identity_keys(config, name) for name in IDENTITY}
+    nested["contrast"] |= own.hashes(config.contrast)
     return dict(_flatten(nested))
 
 
@@ -39,7 +47,13 @@ def _identity_keys(config: RunConfig, name: str) -> Any:
 def result_keys(config: RunConfig, name: str) -> Any:
     """The keys of one section that change what its stage writes: identity and growth, not free ones."""
     value = getattr(config, name)
-    return select(value, {"identity", "growth"}) if isinstance(value, Section) else value
+    keys = select(value, {"identity", "growth"}) if isinstance(value, Section) else value
+    if name == "contrast":
+        try:
+            keys |= own.hashes(config.contrast)
+        except InputError:  # a report is also read where the file is not; what generates says so
+            keys["own_files"] = "missing"
+    return keys
 
 
 def stage_keys(config: RunConfig, stage: str) -> dict[str, Any]:
@@ -67,9 +81,14 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def identity_difference(before: dict[str, Any], now: dict[str, Any], folder: str) -> str:
     """Every key that differs, with both values, and the remedy."""
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     lines = [
         f"{key} is {json.dumps(now.get(key))}, but {folder} was made with {json.dumps(before.get(key))}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        for key in changed
     ]
-    return "\n".join([*lines, "set the old value again, or give this run another name"])
+    remedy = "set the old value again, or give this run another name"
+    if any(key.endswith("_hash") for key in changed):
+        remedy = (
+            "restore the old template or plugin file, set the old values again, or give this run another name"
+        )
+    return "\n".join([*lines, remedy])

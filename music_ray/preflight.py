@@ -14,6 +14,7 @@ from pathlib import Path
 from music_ray.config import RunConfig
 from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.models import check_local_model
+from music_ray.prompts import own
 
 NEED_GIB = {"seeds": 0.2, "generate": 1.0, "train": 3.0}
 """Free space below which a stage does not start, in GiB; the train stage adds its own estimate."""
@@ -23,24 +24,43 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
     """Checks what the given stages need.
 
     Raises:
-        InputError: a source or model is missing or unusable.
+        InputError: a source or model is missing or unusable, or an endpoint does not answer.
         EnvironmentLacksError: too little disk, or no C++ compiler.
     """
     wanted = list(stages)
     if "seeds" in wanted:
         _check_sources(config)
-        if config.seeds.max_tokens is not None:  # counted with the engine model's chat template
+        # Tokens are counted with the engine model's chat template; an endpoint's needs no weights here.
+        if config.seeds.max_tokens is not None and config.engine.kind != "endpoint":
             check_local_model(config.engine.model)
+    if "generate" in wanted:
+        own.check(config.contrast, config.generate.turns)
     if "generate" in wanted and config.engine.kind == "vllm":
         check_local_model(config.engine.model)
         if not (config.engine.enforce_eager or config.engine.gpus_per_engine):
             _check_compiler()
+    if "generate" in wanted:
+        _check_endpoints(config)
     if "train" in wanted or "evaluate" in wanted:
         check_local_model(config.train.base_model)
     if wanted:
         _check_lasting(config)
     if wanted and "://" not in config.runs_dir:
         _check_disk(Path(config.runs_dir).expanduser(), max(NEED_GIB.get(stage, 0.05) for stage in wanted))
+
+
+def _check_endpoints(config: RunConfig) -> None:
+    """Each endpoint answers one small request: a wrong key, URL or model costs seconds, not a started run."""
+    user = config.user.engine or config.engine
+    for engine in dict.fromkeys((config.engine, user, config.contrast.engine or config.engine)):
+        if engine.kind != "endpoint":
+            continue
+        from music_ray.engines.endpoint import EndpointEngine
+
+        asked = EndpointEngine(engine)
+        if engine == user and config.user.mode == "template":
+            asked.check_template_route()
+        asked.close()
 
 
 def _check_sources(config: RunConfig) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 
-from music_ray.config import RunConfig
+from music_ray.config import EngineConfig, RunConfig
 from music_ray.errors import EnvironmentLacksError
 from music_ray.progress import quieten_libraries, say
+from music_ray.prompts import own
 
 
 def ensure_ray(config: RunConfig) -> None:
@@ -92,15 +93,35 @@ def largest_cluster() -> dict[str, float]:
 
 
 def worker_config(config: RunConfig) -> RunConfig:
-    """The configuration for processes that may start in another working directory: paths made absolute."""
+    """The configuration for processes that may start in another working directory, on another machine.
+
+    Paths are made absolute, and an own contrast template goes along as its text.
+
+    Raises:
+        InputError: the template's file is missing.
+    """
     updates: dict[str, object] = {}
     if "://" not in config.runs_dir:
         updates["runs_dir"] = _absolute(config.runs_dir)
-    if os.path.isdir(model := _absolute(config.engine.model)):
-        updates["engine"] = config.engine.model_copy(update={"model": model})
+    updates["engine"] = _with_absolute_paths(config.engine)
+    if config.user.engine is not None:
+        updates["user"] = config.user.model_copy(update={"engine": _with_absolute_paths(config.user.engine)})
     if os.path.isdir(model := _absolute(config.train.base_model)):
         updates["train"] = config.train.model_copy(update={"base_model": model})
+    if template := config.contrast.template:
+        updates["contrast"] = config.contrast.model_copy(update={"template": own.inlined(template)})
     return config.model_copy(update=updates)
+
+
+def _with_absolute_paths(engine: EngineConfig) -> EngineConfig:
+    if engine.endpoint is not None:  # its model is a name at the endpoint, whatever lies here under it
+        tokenizer = engine.endpoint.tokenizer
+        if tokenizer is None or not os.path.isdir(path := _absolute(tokenizer)):
+            return engine
+        return engine.model_copy(update={"endpoint": engine.endpoint.model_copy(update={"tokenizer": path})})
+    if os.path.isdir(path := _absolute(engine.model)):
+        return engine.model_copy(update={"model": path})
+    return engine
 
 
 def _absolute(path: str) -> str:

@@ -108,7 +108,7 @@ def _summary(counts: dict[str, Any]) -> str:
     for name, value in counts.items():
         label = name.replace("_", " ")
         if isinstance(value, dict):
-            if value:
+            if value and not any(isinstance(one, dict) for one in value.values()):
                 inner = ", ".join(f"{reason} {count}" for reason, count in sorted(value.items()))
                 parts.append(f"{label}: {inner}")
         elif isinstance(value, int):

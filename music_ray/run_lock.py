@@ -96,7 +96,7 @@ class StoreLease:
     def _renew(self) -> None:
         while not self._over.wait(self._seconds / _RENEWALS):
             try:
-                if self._read().get("token") != self._token:
+                if self._read().get("token", self._token) != self._token:
                     # This driver slept too long. Its engines are fenced off by the run epoch.
                     say(f"{self._folder}: another driver has taken this run over")
                     return

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -82,6 +83,14 @@ class RunDir:
             with self.open_parquet(path) as file:
                 for batch in file.iter_batches(batch_size=1024, columns=columns):
                     yield from batch.to_pylist()
+
+    def read_ids(self, *parts: str) -> np.ndarray:
+        """The int64 column `id` of all Parquet files below a folder, in their order; nothing else is read."""
+        found = []
+        for path in self.parquet_files(*parts):
+            with self.open_parquet(path) as file:
+                found.append(file.read(columns=["id"])["id"].to_numpy())
+        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
     @contextlib.contextmanager
     def open_parquet(self, path: str) -> Iterator[pq.ParquetFile]:
@@ -313,12 +322,10 @@ class RunDir:
         record["total_seconds"] = round(record.get("total_seconds", 0.0) + seconds, 3)
         self._write_manifest(manifest)
 
-    def add_usage(self, stage: str, **amounts: float) -> None:
-        """Adds what a start of the stage used, such as gpu_seconds; it adds up over the run's life."""
+    def note(self, name: str, facts: dict[str, Any]) -> None:
+        """Records something about the run beside its stages, such as what the canary showed."""
         manifest = self.manifest()
-        used = manifest.setdefault("usage", {}).setdefault(stage, {})
-        for name, amount in amounts.items():
-            used[name] = round(used.get(name, 0.0) + amount, 3)
+        manifest[name] = facts
         self._write_manifest(manifest)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:

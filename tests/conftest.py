@@ -1,6 +1,11 @@
 """What several test folders share."""
 
 import pytest
+from hypothesis import settings
+
+# Machines that run these tests are shared and noisy: a slow example is no failure.
+settings.register_profile("noisy", deadline=None)
+settings.load_profile("noisy")
 
 
 @pytest.fixture(scope="session")

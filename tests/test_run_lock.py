@@ -18,7 +18,7 @@ def lease(folder, seconds=0.4):
 def test_a_second_driver_is_refused_while_the_first_renews_its_lease(tmp_path):
     with lease(tmp_path):
         time.sleep(1.0)  # two leases long: only renewing keeps it
-        with pytest.raises(RunFolderError, match=r"s3://bucket/run is in use by process \d+ on .*try again in"):
+        with pytest.raises(RunFolderError, match=r"^s3://bucket/run is in use by process \d+ on .*again in"):
             lease(tmp_path).__enter__()
     assert not (tmp_path / "lock.json").exists()
     with lease(tmp_path):

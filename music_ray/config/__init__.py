@@ -13,10 +13,12 @@ import re
 from pydantic import Field, field_validator, model_validator
 
 from music_ray.config.base import FREE, Section
+from music_ray.config.costs import CostsConfig, LimitsConfig, cost_problems
 from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
+from music_ray.config.endpoint import EndpointConfig
 from music_ray.config.engine import EngineConfig, SamplingConfig
 from music_ray.config.generation import GenerateConfig
-from music_ray.config.quality import GatesConfig, PairsConfig
+from music_ray.config.quality import AuditConfig, EvalSetConfig, GatesConfig, PairsConfig
 from music_ray.config.roles import AssistantConfig, ContrastConfig, UserConfig, parse_schedule
 from music_ray.config.training import (
     EvaluateConfig,
@@ -30,12 +32,17 @@ from music_ray.config.training import (
 
 __all__ = [
     "AssistantConfig",
+    "AuditConfig",
     "ContrastConfig",
+    "CostsConfig",
     "DataConfig",
+    "EndpointConfig",
     "EngineConfig",
+    "EvalSetConfig",
     "EvaluateConfig",
     "GatesConfig",
     "GenerateConfig",
+    "LimitsConfig",
     "LoraConfig",
     "MixConfig",
     "PairsConfig",
@@ -101,11 +108,20 @@ class RunConfig(Section):
     report: ReportConfig = ReportConfig()
     """The report."""
 
+    audit: AuditConfig = Field(default=AuditConfig(), json_schema_extra=FREE)
+    """The shortcut audit of the pairs."""
+
     ray: RayConfig = Field(default=RayConfig(), json_schema_extra=FREE)
     """How Ray is reached."""
 
     plan: PlanConfig = Field(default=PlanConfig(), json_schema_extra=FREE)
     """What each stage may take."""
+
+    costs: CostsConfig = Field(default=CostsConfig(), json_schema_extra=FREE)
+    """Prices and rates to plan with."""
+
+    limits: LimitsConfig = Field(default=LimitsConfig(), json_schema_extra=FREE)
+    """What the rollouts may cost."""
 
     @field_validator("name")
     @classmethod
@@ -136,12 +152,10 @@ def _impossible(config: RunConfig) -> list[str]:
                 f"{turns}: name turns from 1 to {turns}, or raise generate.turns"
             )
     engine = config.engine
-    longest = max(
-        config.assistant.sampling.max_tokens,
-        config.user.sampling.max_tokens,
-        config.contrast.sampling.max_tokens,
-    )
-    if longest >= engine.max_model_len:
+    problems += _impossible_role_engines(config)
+    longest = max(role.sampling.max_tokens for role in _roles_of_main_engine(config))
+    # An endpoint knows its own limit, and refuses what is too long.
+    if engine.kind != "endpoint" and longest >= engine.max_model_len:
         problems.append(
             f"a reply of {longest} tokens does not fit engine.max_model_len ({engine.max_model_len}): "
             "raise engine.max_model_len or lower sampling.max_tokens"
@@ -153,21 +167,27 @@ def _impossible(config: RunConfig) -> list[str]:
             f"({engine.max_model_len}): on the CPU vLLM can't split the prefill of a seeded request, "
             "raise it or leave it empty"
         )
+    if batched is not None and engine.max_num_seqs is not None and batched < engine.max_num_seqs:
+        problems.append(
+            f"engine.max_num_batched_tokens ({batched}) is below engine.max_num_seqs "
+            f"({engine.max_num_seqs}): a step takes a token of each, raise it or leave it empty"
+        )
     if engine.gpus_per_engine and engine.gpus_per_engine < engine.tensor_parallel_size:
         problems.append(
             f"engine.tensor_parallel_size ({engine.tensor_parallel_size}) exceeds engine.gpus_per_engine "
             f"({engine.gpus_per_engine}): set both to the same number"
         )
-    if engine.tensor_parallel_size > 1 and engine.gpus_per_engine == 0:
+    if engine.kind == "vllm" and engine.gpus_per_engine > engine.tensor_parallel_size:
         problems.append(
-            f"engine.tensor_parallel_size ({engine.tensor_parallel_size}) needs GPUs, but "
-            "engine.gpus_per_engine is 0: set engine.gpus_per_engine to the same number"
+            f"engine.gpus_per_engine ({engine.gpus_per_engine}) exceeds engine.tensor_parallel_size "
+            f"({engine.tensor_parallel_size}): the engine would leave GPUs idle, set both to the same number"
         )
     if engine.min_engines > engine.max_engines:
         problems.append(
             f"engine.min_engines ({engine.min_engines}) exceeds engine.max_engines "
             f"({engine.max_engines}): raise engine.max_engines"
         )
+    problems += cost_problems(config.costs, config.limits, engine)
     train = config.train
     if train.warmup_steps >= train.steps:
         problems.append(
@@ -183,3 +203,17 @@ def _impossible(config: RunConfig) -> list[str]:
     if train.attention == "flash_attention_2" and not train.use_gpu:
         problems.append("train.attention=flash_attention_2 needs train.use_gpu=true")
     return problems
+
+
+def _roles_of_main_engine(config: RunConfig) -> list[AssistantConfig | UserConfig | ContrastConfig]:
+    own = [role for role in (config.user, config.contrast) if role.engine is None]
+    return [config.assistant, *own]
+
+
+def _impossible_role_engines(config: RunConfig) -> list[str]:
+    return [
+        f"{name}.engine.kind=vllm would load a second model into every engine's process: start that model "
+        f"with `vllm serve`, and set {name}.engine.kind=endpoint and {name}.engine.endpoint.base_url"
+        for name, role in (("user", config.user), ("contrast", config.contrast))
+        if role.engine is not None and role.engine.kind == "vllm"
+    ]

@@ -65,5 +65,15 @@ def select(section: BaseModel, kinds: set[str]) -> dict[str, Any]:
             if inner:
                 chosen[name] = inner
         elif field_kind(type(section), name) in kinds:
-            chosen[name] = dumped[name]
+            chosen[name] = _items(value, dumped[name], kinds)
     return chosen
+
+
+def _items(value: Any, dumped: Any, kinds: set[str]) -> Any:
+    """The sections of a list (data.sources) by the kinds of their fields; any other value as it is."""
+    if not isinstance(value, list):
+        return dumped
+    return [
+        select(one, kinds) if isinstance(one, Section) else plain
+        for one, plain in zip(value, dumped, strict=True)
+    ]

@@ -31,6 +31,10 @@ class SourceConfig(Section):
     limit: int | None = Field(default=None, ge=1)
     """At most this many rows are read from this source."""
 
+    licence: str | None = Field(default=None, min_length=1, max_length=100, json_schema_extra=FREE)
+    """Licence of the rows that name none themselves (columns `licence` or `license`), for the dataset
+    cards: an identifier of the hub such as cc-by-4.0 or odc-by, else any name; unknown when empty."""
+
     @model_validator(mode="after")
     def _one_place(self) -> SourceConfig:
         if (self.path is None) == (self.hub is None):

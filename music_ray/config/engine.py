@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from music_ray.config.base import FREE, Section
+from music_ray.config.endpoint import EndpointConfig
 
 
 class SamplingConfig(Section):
@@ -28,12 +29,17 @@ class SamplingConfig(Section):
 class EngineConfig(Section):
     """The model that plays user and assistant, and the process it runs in."""
 
-    kind: Literal["vllm", "scripted"] = "vllm"
-    """vllm: a real model inside the actor. scripted: fixed text without a model, for tests and for
-    measuring the overhead of everything else."""
+    kind: Literal["vllm", "endpoint", "scripted"] = "vllm"
+    """vllm: a real model inside the actor. endpoint: a model behind an OpenAI-compatible API.
+    scripted: fixed text without a model, for tests and for measuring the overhead of everything else."""
 
     model: str = "google/gemma-2-9b-it"
-    """A Hugging Face model id or folder with a chat template, or `demo:smollm2-135m-instruct`."""
+    """A Hugging Face model id or folder with a chat template, or `demo:smollm2-135m-instruct`; for an
+    endpoint the model's name there."""
+
+    endpoint: EndpointConfig | None = None
+    """kind endpoint: which one. Of the other keys of this section an endpoint uses model, revision (of
+    the tokenizer), request_seeds, cpus_per_engine, min_engines and max_engines."""
 
     revision: str | None = None
     """Commit, tag or branch of a hub model; the hub's default branch when empty."""
@@ -45,21 +51,30 @@ class EngineConfig(Section):
     max_model_len: int = Field(default=4096, ge=64)
     """Longest prompt plus reply in tokens that the engine accepts."""
 
-    max_num_seqs: int = Field(default=64, ge=1, json_schema_extra=FREE)
-    """Most requests that run at once (vLLM's default differs by device: always explicit here)."""
+    arrangement: Literal["auto", "in_process", "subprocess"] = Field(default="auto", json_schema_extra=FREE)
+    """Where vLLM's core runs. in_process: in a thread of the actor. subprocess: in a process of its own
+    (AsyncLLM). auto: in_process on the CPU, where it was measured faster, and subprocess on GPUs."""
+
+    max_num_seqs: int | None = Field(default=None, ge=1, json_schema_extra=FREE)
+    """Most requests that run at once. When empty, as many of half max_model_len as the key-value memory
+    holds: 8 to 64 on the CPU, 16 to 1,024 on GPUs."""
 
     max_num_batched_tokens: int | None = Field(default=None, ge=64, json_schema_extra=FREE)
     """Most tokens of one engine step; when empty max_model_len on the CPU (2,048 at least), where a
     seeded request whose prefill is split kills vLLM 0.32, and 16,384 on GPUs."""
 
     kv_cache_gib: float = Field(default=1.0, gt=0.0, json_schema_extra=FREE)
-    """Size of the key-value cache on the CPU in GiB (VLLM_CPU_KVCACHE_SPACE)."""
+    """Size of the key-value cache on the CPU in GiB; of each worker with tensor parallelism."""
 
     gpu_memory_utilization: float = Field(default=0.9, gt=0.0, le=1.0, json_schema_extra=FREE)
     """Share of a GPU's memory that the engine takes."""
 
     tensor_parallel_size: int = Field(default=1, ge=1, json_schema_extra=FREE)
-    """GPUs that one engine spans."""
+    """GPUs that one engine spans; on the CPU, processes that share its cores."""
+
+    request_seeds: bool = True
+    """Send every request with a seed of its own, a function of the plan. Without, the same plan gives
+    other texts."""
 
     enforce_eager: bool = Field(default=False, json_schema_extra=FREE)
     """Skip torch.compile: a faster start, slower steps."""
@@ -75,3 +90,23 @@ class EngineConfig(Section):
 
     max_engines: int = Field(default=1, ge=1, json_schema_extra=FREE)
     """Engine actors that the pool may grow to."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> EngineConfig:
+        if self.kind == "endpoint" and self.endpoint is None:
+            raise ValueError(
+                "kind=endpoint needs to know which: set endpoint.base_url, e.g. https://api.openai.com/v1"
+            )
+        if self.kind == "vllm" and self.endpoint is not None:
+            raise ValueError("endpoint is set, but kind is vllm: set kind=endpoint, or remove endpoint")
+        if self.kind == "endpoint" and self.gpus_per_engine:
+            raise ValueError(
+                f"gpus_per_engine ({self.gpus_per_engine}) would hold GPUs that an endpoint does not use: "
+                "set it to 0"
+            )
+        return self
+
+    @property
+    def tokenizer(self) -> str:
+        """The model whose chat template counts tokens and is continued in user.mode=template."""
+        return (self.endpoint.tokenizer if self.endpoint else None) or self.model

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from music_ray.config.base import FREE, Section
+from music_ray.config.engine import EngineConfig
+
+
+class CanaryConfig(Section):
+    """The first seeds go through gates and audit while the engines go on; the run stops where they fail."""
+
+    seeds: int = Field(default=200, ge=0, json_schema_extra=FREE)
+    """How many of the first seeds are looked at as soon as all of them are rolled out; 0 looks at none.
+    A run of fewer than twice as many seeds has no canary."""
+
+    min_acceptance: float = Field(default=0.2, ge=0.0, le=1.0, json_schema_extra=FREE)
+    """Share of them that must pass the gates."""
+
+    max_auc: float = Field(default=0.95, ge=0.5, le=1.0, json_schema_extra=FREE)
+    """The audit of the accepted ones may not tell chosen from rejected by surface features better than
+    this (lower end of its interval); 1 allows anything."""
 
 
 class GenerateConfig(Section):
@@ -16,12 +34,40 @@ class GenerateConfig(Section):
     conversations_per_task: int = Field(default=16, ge=1, json_schema_extra=FREE)
     """Seeds in one Ray Data task. A block is released when its slowest row ends, so small."""
 
-    tasks_in_flight: int = Field(default=8, ge=2, json_schema_extra=FREE)
-    """Tasks that run at once in one engine actor; times conversations_per_task should exceed
-    engine.max_num_seqs or the engine runs dry."""
+    tasks_in_flight: int | None = Field(default=None, ge=2, json_schema_extra=FREE)
+    """Tasks whose seeds are rolled out at once in one engine actor. When empty, as many as it takes for
+    1.5 rollouts for each of engine.max_num_seqs (64 on the CPU and 512 on GPUs where that is empty as
+    well), so that the engine never runs dry."""
 
     flush_rows: int = Field(default=256, ge=1, json_schema_extra=FREE)
     """An actor writes its finished rollouts as one shard as soon as it holds this many …"""
 
     flush_seconds: float = Field(default=20.0, gt=0.0, json_schema_extra=FREE)
     """… or after this many seconds. What is in flight since the last flush is all a crash can cost."""
+
+    max_error_rate: float = Field(default=0.5, gt=0.0, le=1.0, json_schema_extra=FREE)
+    """Share of error rows above which a start of the stage ends, saying why; 1 never ends it."""
+
+    error_rate_after: int = Field(default=50, ge=1, json_schema_extra=FREE)
+    """Rows that must have ended before max_error_rate counts."""
+
+    retry_errors: bool = Field(default=False, json_schema_extra=FREE)
+    """Roll out again what ended as an error row, such as after an endpoint was down. The former rows stay
+    in the shards, and an ok row counts before them."""
+
+    max_engine_deaths: int = Field(default=3, ge=1, json_schema_extra=FREE)
+    """Engines that may die with one and the same seed in them before the seed ends as an error row with
+    the reason engine_died. Engines that vanish without a word (a spot node, kill -9) count a third."""
+
+    stall_seconds: float = Field(default=120.0, gt=0.0, json_schema_extra=FREE)
+    """Without any engine's answer for so long, the run says that it has stalled, and what is in flight."""
+
+    canary: CanaryConfig = CanaryConfig()
+    """What the first rows must show before the rest is paid for."""
+
+    def rows_in_flight(self, engine: EngineConfig) -> int:
+        """Rollouts that one engine actor works on at once."""
+        if self.tasks_in_flight is not None:
+            return self.tasks_in_flight * self.conversations_per_task
+        seqs = engine.max_num_seqs or (512 if engine.gpus_per_engine else 64)
+        return max(math.ceil(1.5 * seqs), 2 * self.conversations_per_task)

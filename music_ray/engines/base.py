@@ -43,6 +43,19 @@ class PromptTooLongError(Exception):
 class RequestError(Exception):
     """The engine refused this one request; others go on."""
 
+    def __init__(self, message: str, reason: str = "request_refused") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Why, in snake_case: what a row that stops here is counted as."""
+
+
+class EndpointFailedError(RequestError):
+    """An endpoint gave no usable answer, however often it was asked; another request may get one.
+
+    Its `reason` is rate_limited, endpoint_timeout, endpoint_unavailable, endpoint_malformed or
+    usage_missing.
+    """
+
 
 class EngineDeadError(Exception):
     """The engine will never answer again; its process must be replaced."""
@@ -57,6 +70,7 @@ class Engine(Protocol):
         Raises:
             PromptTooLongError, RequestError: this request can't be answered.
             EngineDeadError: no request can be answered any more.
+            InputError: an endpoint refuses the key or knows no such model: the user must mend that.
         """
         ...
 

@@ -50,7 +50,9 @@ class CallLog:
         """One call of the engine that plays the role.
 
         Raises:
-            BranchStopped: the history no longer fits (context_full) or the request was refused.
+            BranchStopped: the history no longer fits (context_full), or the engine's reason for not answering
+                (request_refused, content_filter, rate_limited, endpoint_timeout, …).
+            InputError: an endpoint's key or model is wrong: the run can't go on.
         """
         seed = request_seed(self.run_seed, self.seed_id, turn, branch, role, attempt)
         started = time.monotonic()
@@ -59,7 +61,7 @@ class CallLog:
         except PromptTooLongError as error:
             raise BranchStopped("context_full", str(error)) from None
         except RequestError as error:
-            raise BranchStopped("request_refused", str(error)) from None
+            raise BranchStopped(error.reason, str(error)) from None
         self.calls.append(
             Call(
                 turn=turn,
@@ -76,6 +78,19 @@ class CallLog:
         )
         return completion
 
-    def mark_unrecorded(self) -> None:
-        """The last call's text did not become a message after all (it was drawn again)."""
-        self.calls[-1] = replace(self.calls[-1], recorded=False)
+    def mark_unrecorded(self, index: int = -1) -> None:
+        """The text of a call, the last one by default, did not become a message (it was drawn again)."""
+        self.calls[index] = replace(self.calls[index], recorded=False)
+
+    def mark_recorded(self, index: int, *, complete: bool = False) -> None:
+        """The text of a call became a message of the conversation.
+
+        Args:
+            index: where in `calls` it is.
+            complete: the message's end was seen. A call that ran on to its token limit then cut nothing of
+                the message off, so it is recorded as one that stopped.
+        """
+        call = self.calls[index]
+        finish_reason = "stop" if complete else call.finish_reason
+        if not call.recorded or finish_reason != call.finish_reason:
+            self.calls[index] = replace(call, recorded=True, finish_reason=finish_reason)

@@ -9,8 +9,11 @@ from music_ray.errors import InputError
 from music_ray.generate.sources import RawRow
 
 
-def hub_rows(dataset: str, revision: str | None, split: str) -> Iterator[RawRow]:
+def hub_rows(dataset: str, revision: str | None, split: str, key: str = "data.sources") -> Iterator[RawRow]:
     """All rows of one split, as a stream.
+
+    Args:
+        key: the configuration key that names the dataset, for messages.
 
     Raises:
         InputError: the dataset, revision or split does not exist, or the hub can't be reached.
@@ -23,7 +26,7 @@ def hub_rows(dataset: str, revision: str | None, split: str) -> Iterator[RawRow]
         cause = " ".join(str(error).split()) or type(error).__name__
         return InputError(
             f"cannot read the {split} split of the Hugging Face dataset {where}: {cause[:400]}; check the "
-            "id, revision and split in data.sources, the network, and for gated datasets `hf auth login`; or "
+            f"id, revision and split in {key}, the network, and for gated datasets `hf auth login`; or "
             "download it and name its files with `path`"
         )
 

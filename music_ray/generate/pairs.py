@@ -10,12 +10,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from music_ray.config import GatesConfig
+import numpy as np
+
 from music_ray.errors import InputError, StageError
 from music_ray.generate.card import CardFacts, dataset_card
 from music_ray.generate.compact import CompactRows
-from music_ray.generate.gates import Refusal, first_refusal
+from music_ray.generate.gates import Jury, Refusal
 from music_ray.generate.staging import PartWriter, StagedFolder
+from music_ray.jobs.shards import read_index, read_rows
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import (
     PAIR_SCHEMA,
@@ -35,14 +37,21 @@ PREFIX = "music-"
 class _Sorted:
     """The rollouts, by what becomes of them."""
 
+    jury: Jury
     ids: set[int] = field(default_factory=set)
     duplicate_rows: int = 0
     other_seeds: int = 0
     """Rows of seeds that a larger run had (seeds.num_seeds was lowered)."""
-    accepted: CompactRows = field(default_factory=CompactRows)
+    candidates: CompactRows = field(default_factory=CompactRows)
+    """What passes the gates that look at one rollout."""
     refused: dict[int, Refusal] = field(default_factory=dict)
     facts: CardFacts = field(default_factory=CardFacts)
-    digest: list[str] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def num_accepted(self) -> int:
+        """How many rollouts give a pair."""
+        return len(self.digests)
 
 
 def run_pairs(run: RunDir) -> dict[str, Any]:
@@ -52,8 +61,9 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
         counts (see docs/reference/run-folder.md), notes for the reader, and a digest of the output.
 
     Raises:
-        StageError: there are no rollouts.
-        InputError: pairs/excluded.txt names something that is no id.
+        StageError: there are no rollouts, or a gate of the user's own failed.
+        InputError: pairs/excluded.txt names something that is no id, or an evaluation set or a plug-in of
+            the gates can't be had.
     """
     excluded = read_excluded(run)
     found = _sort_rollouts(run, excluded)
@@ -63,21 +73,30 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
         )
     reasons = dict(sorted(Counter(refusal.reason for refusal in found.refused.values()).items()))
     with StagedFolder(run, "pairs", owned=("train-*.parquet", "gates.jsonl", "README.md")) as folder:
-        writer = PartWriter(folder, PAIR_SCHEMA, num_rows=len(found.accepted))
-        for row in found.accepted.in_order():
+        writer = PartWriter(folder, PAIR_SCHEMA, num_rows=found.num_accepted)
+        for row in found.candidates.in_order():
+            if row["seed_id"] in found.refused:
+                continue
             writer.add(row)
             found.facts.count_pair(row)
         writer.close()
-        folder.write_text(_gate_lines(found.refused), "gates.jsonl")
+        folder.write_text(_gate_lines(found), "gates.jsonl")
         folder.write_text(dataset_card(run.config, found.facts, len(found.ids), reasons), "README.md")
         folder.publish()
     counts: dict[str, Any] = {
         "rollouts": len(found.ids),
-        "accepted": len(found.accepted),
+        "accepted": found.num_accepted,
         "refused": reasons,
         "duplicate_rows": found.duplicate_rows,
+        "gates": found.jury.counts(reasons),
     }
-    return {"counts": counts, "notes": _notes(found, excluded), "output": digest_ids(found.digest)}
+    if overlaps := found.jury.overlaps:
+        counts["eval_overlap"] = overlaps
+    return {
+        "counts": counts,
+        "notes": _notes(found, excluded),
+        "output": digest_ids(list(found.digests.values())),
+    }
 
 
 def read_excluded(run: RunDir) -> set[int]:
@@ -119,41 +138,45 @@ def music_pair(rollout: Rollout) -> PreferencePair:
 
 
 def _sort_rollouts(run: RunDir, excluded: set[int]) -> _Sorted:
-    found = _Sorted()
-    seeds = {row["id"] for row in run.read_rows("seeds", "contexts", columns=["id"])}
-    for row in run.read_rows("rollouts", "shards"):
-        if seeds and row["id"] not in seeds:
-            found.other_seeds += 1
-            continue
+    found = _Sorted(Jury(run.config.pairs.gates, run))
+    found.facts.licence_records = run.manifest()["stages"].get("seeds", {}).get("licences")
+    whole = read_index(run, ("rollouts", "shards"))
+    seeds = run.read_ids("seeds", "contexts")
+    index = whole.only(np.sort(seeds)) if len(seeds) else whole
+    found.duplicate_rows = whole.duplicate_rows
+    found.other_seeds = len(whole.ids) - len(index.ids)
+    for row in read_rows(run, index):
         rollout = rollout_from_row(row)
-        if rollout.id in found.ids:
-            # A task that was tried again after its shard was written: the first row counts.
-            found.duplicate_rows += 1
-            continue
         found.ids.add(rollout.id)
         found.facts.count_rollout(rollout)
-        refusal = _refusal(rollout, excluded, run.config.pairs.gates)
+        refusal = _refusal(rollout, excluded, found.jury)
         if refusal is not None:
             found.refused[rollout.id] = refusal
             continue
         pair = music_pair(rollout)
-        found.accepted.add(pair.id, asdict(pair))
-        found.digest.append(f"{pair.id} {content_id([pair.chosen, pair.rejected])}")
+        found.candidates.add(pair.id, asdict(pair))
+        found.digests[rollout.id] = f"{pair.id} {content_id([pair.chosen, pair.rejected])}"
+    for one, refusal in found.jury.late_refusals().items():
+        found.refused[one] = refusal
+        del found.digests[one]
     return found
 
 
-def _refusal(rollout: Rollout, excluded: set[int], gates: GatesConfig) -> Refusal | None:
+def _refusal(rollout: Rollout, excluded: set[int], jury: Jury) -> Refusal | None:
     if rollout.status == "error":
         return Refusal(rollout.reason or "error", rollout.detail)
-    if rollout.id in excluded:
-        return Refusal("excluded", "named in pairs/excluded.txt")
-    return first_refusal(rollout, gates)
+    by_hand = Refusal("excluded", "named in pairs/excluded.txt") if rollout.id in excluded else None
+    return jury.hear(rollout, by_hand)
 
 
-def _gate_lines(refused: dict[int, Refusal]) -> str:
+def _gate_lines(found: _Sorted) -> str:
+    """One JSON object a refused rollout; `also` names the gates that it would fail besides."""
     lines = [
-        json.dumps({"id": one, "reason": refusal.reason, "detail": refusal.detail}, ensure_ascii=False)
-        for one, refusal in sorted(refused.items())
+        json.dumps(
+            {"id": one, "reason": refusal.reason, "detail": refusal.detail, "also": found.jury.also(one)},
+            ensure_ascii=False,
+        )
+        for one, refusal in sorted(found.refused.items())
     ]
     return "".join(line + "\n" for line in lines)
 
@@ -164,7 +187,7 @@ def _notes(found: _Sorted, excluded: set[int]) -> list[str]:
         notes.append(
             f"pairs/excluded.txt names {len(unknown)} ids that no rollout has, e.g. {PREFIX}{min(unknown)}"
         )
-    if not len(found.accepted):
+    if not found.num_accepted:
         notes.append("no rollout passed the quality gates: read pairs/gates.jsonl")
     if found.other_seeds:
         notes.append(
@@ -172,5 +195,6 @@ def _notes(found: _Sorted, excluded: set[int]) -> list[str]:
             "rollouts/shards until seeds.num_seeds is raised again"
         )
     if found.duplicate_rows:
-        notes.append(f"{found.duplicate_rows} rows of rollouts/shards repeat an id: the first row counts")
+        notes.append(f"{found.duplicate_rows} rows of rollouts/shards repeat an id: the first ok row counts")
+    notes += [f"the gate {name} is off: {what}" for name, what in found.jury.missing.items()]
     return notes

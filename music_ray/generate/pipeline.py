@@ -1,27 +1,34 @@
-"""The generate stage: seeds stream through Ray Data to a pool of engine actors; shards come out.
+"""The generate stage: seeds go through the pool of engine actors, and shards of rollouts come out.
 
-This file is the driver. It reads which seeds there are and which rollouts shards already hold,
-starts the pool, follows it, and counts at the end. Rows never pass through it.
+Assembles: which seeds there are, which rollouts shards already hold, what watches over the run, and
+the count at the end. How rows travel is the jobs package's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from music_ray import models
 from music_ray.config import EngineConfig
-from music_ray.errors import InputError, StageError
-from music_ray.generate.board import Teller, start_board
-from music_ray.generate.ledger import SHARDS, finished_ids
-from music_ray.progress import Progress, say
-from music_ray.ray_session import check_resources, ensure_ray, worker_config
-from music_ray.rundir import RunDir, digest_ids
+from music_ray.errors import InputError
+from music_ray.generate.account import account
+from music_ray.generate.budget import Budget
+from music_ray.generate.canary import Canary
+from music_ray.jobs.compaction import compact
+from music_ray.jobs.driver import run_job
+from music_ray.jobs.job import Job
+from music_ray.jobs.shards import is_among, read_index
+from music_ray.jobs.watch import ErrorRate, Watch
+from music_ray.progress import say
+from music_ray.ray_session import check_resources, ensure_ray
+from music_ray.rundir import RunDir
+from music_ray.schema import ROLLOUT_SCHEMA
 
 SEEDS = ("seeds", "contexts")
+SHARDS = ("rollouts", "shards")
 
 
 def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
@@ -35,23 +42,26 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
 
     Raises:
         InputError: there are no seeds.
-        StageError: rollouts are missing at the end, or all of them failed.
+        StageError: a bound ended it, rollouts are missing at the end, or all of them failed.
     """
-    seed_ids = {row["id"] for row in run.read_rows(*SEEDS, columns=["id"])}
-    if not seed_ids:
+    seed_ids = run.read_ids(*SEEDS)
+    if not len(seed_ids):
         raise InputError(f"{run.display('seeds')} holds no seeds: run `music-ray seeds` first")
-    finished = {int(one) for one in finished_ids(run)} & seed_ids
-    pending = len(seed_ids) - len(finished)
-    if finished:
-        say(f"generate: {len(finished)} of {len(seed_ids)} rollouts are there already, {pending} to go")
+    index = read_index(run, SHARDS)
+    done = index.ids_done(errors_too=not run.config.generate.retry_errors)
+    done = done[is_among(done, np.sort(seed_ids))]
+    pending = len(seed_ids) - len(done)
+    if len(done):
+        say(f"generate: {len(done)} of {len(seed_ids)} rollouts are there already, {pending} to go")
     if pending:
-        if finished:
+        if len(index.ids):
             run.check_prompts()
-        _roll_out_pending(run, run_epoch, total=len(seed_ids), done=len(finished))
-    return _account(run, seed_ids)
+        _roll_out_pending(run, run_epoch, seed_ids, done)
+    compact(run, SHARDS)
+    return account(run, SHARDS, seed_ids)
 
 
-def _roll_out_pending(run: RunDir, run_epoch: int, *, total: int, done: int) -> None:
+def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: np.ndarray) -> None:
     config = run.config
     engine = config.engine
     _check_hub_model(engine)
@@ -61,15 +71,23 @@ def _roll_out_pending(run: RunDir, run_epoch: int, *, total: int, done: int) -> 
         f"generate: starting {engine.min_engines} {engine.kind} engine(s) with {engine.model}, "
         f"{config.generate.turns} turns a rollout"
     )
-    progress = Progress("generate", total, done=done, every_seconds=float("inf"))
-    board = start_board()
-    with Teller(board, progress):
-        for batch in _results(_dataset(run, run_epoch, board)):
-            statuses = batch.column("status").to_pylist()
-            tokens = sum(batch.column("completion_tokens").to_pylist())
-            errors = sum(status == "error" for status in statuses)
-            progress.add(len(statuses), {"tokens": tokens, "errors": errors})
-    progress.tell()
+    job = Job(
+        name="generate",
+        unit="rollouts",
+        worker="music_ray.generate.worker:RolloutWorker",
+        folder=SHARDS,
+        schema=ROLLOUT_SCHEMA,
+        run_epoch=run_epoch,
+        payload={"pool": _pool_messages(run)},
+    )
+    generate = config.generate
+    watches: list[Watch] = [
+        Budget(run, "generate", run_epoch),
+        ErrorRate(generate.max_error_rate, generate.error_rate_after, run.display("rollouts")),
+    ]
+    if canary := Canary.of(run, SHARDS, seed_ids):
+        watches.append(canary)
+    run_job(run, job, run.parquet_files(*SEEDS), done, total=len(seed_ids), watches=watches)
 
 
 def _check_hub_model(engine: EngineConfig) -> None:
@@ -97,66 +115,6 @@ def _check_room(engine: EngineConfig) -> None:
     )
 
 
-def _results(dataset: Any) -> Iterator[pa.Table]:
-    """Result tables as tasks end.
-
-    Raises:
-        InputError: an actor met a user's mistake.
-        StageError: no engine could be started, or an actor is gone for good.
-    """
-    from ray.exceptions import RayError, RayTaskError
-
-    from music_ray.generate.actor import MISTAKE
-
-    try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            if MISTAKE in (statuses := table.column("status").to_pylist()):
-                raise InputError(table.column("reason")[statuses.index(MISTAKE)].as_py())
-            yield table
-    except RayTaskError:
-        raise  # our own code failed: a bug, with its traceback
-    except RayError as error:
-        last_line = str(error).strip().splitlines()[-1]
-        raise StageError(
-            f"the engines could not be started or kept running: {last_line}\n"
-            "the cause stands further up; mend it, and the same command goes on"
-        ) from None
-
-
-def _dataset(run: RunDir, run_epoch: int, board: Any) -> Any:
-    """The Ray Data graph: Parquet seeds, cut into small tasks, mapped by the actor pool."""
-    import ray
-
-    from music_ray.generate.actor import RolloutActor
-
-    config = worker_config(run.config)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # One engine that fails to start on one bad node must not end the job; all of them do.
-    context.max_consecutive_actor_init_deaths = 2
-    # Loading a big model, or the first tasks on a slow engine, may take longer than Ray's half an hour.
-    context.execution_no_progress_timeout_s = -1
-    generate, engine = config.generate, config.engine
-    seeds = ray.data.read_parquet(run.parquet_files(*SEEDS), filesystem=run.fs)
-    return seeds.repartition(target_num_rows_per_block=generate.conversations_per_task).map_batches(
-        RolloutActor,
-        fn_constructor_args=(config.model_dump_json(), run_epoch, _pool_messages(run), board),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=engine.min_engines,
-            max_size=engine.max_engines,
-            # The pool grows only where twice as many tasks wait as run (Ray wants a ratio of 1.75).
-            max_tasks_in_flight_per_actor=2 * generate.tasks_in_flight,
-            max_concurrent_calls_per_actor=generate.tasks_in_flight,
-        ),
-        num_cpus=engine.cpus_per_engine,
-        num_gpus=engine.gpus_per_engine or None,
-    )
-
-
 def _pool_messages(run: RunDir) -> list[str]:
     """neighbour: the last user messages of D's training part, the first ones.
 
@@ -177,57 +135,3 @@ def _pool_messages(run: RunDir) -> list[str]:
             "use contrast.mode=resample"
         )
     return list(messages)
-
-
-def _account(run: RunDir, seed_ids: set[int]) -> dict[str, Any]:
-    """Counts what shards hold for the present seeds: the first row of an id, the rest as duplicates."""
-    seen: set[int] = set()
-    errors: dict[str, int] = {}
-    stopped_early: dict[str, int] = {}
-    tokens = {"prompt": 0, "cached": 0, "completion": 0}
-    ok = duplicates = 0
-    versions = []
-    for row in run.read_rows(*SHARDS, columns=["id", "status", "reason", "calls", "run_epoch"]):
-        if row["id"] not in seed_ids:
-            continue
-        if row["id"] in seen:
-            duplicates += 1
-            continue
-        seen.add(row["id"])
-        versions.append(f"{row['id']} {row['run_epoch']}")
-        for call in row["calls"]:
-            for kind in tokens:
-                tokens[kind] += call[f"{kind}_tokens"]
-        if row["status"] == "error":
-            errors[row["reason"]] = errors.get(row["reason"], 0) + 1
-        else:
-            ok += 1
-            if row["reason"]:
-                stopped_early[row["reason"]] = stopped_early.get(row["reason"], 0) + 1
-    _check_account(run, seed_ids, seen, errors)
-    return {
-        "counts": {
-            "seeds": len(seed_ids),
-            "ok": ok,
-            "errors": errors,
-            "stopped_early": stopped_early,
-            "duplicate_rows": duplicates,
-        },
-        "tokens": tokens,
-        "output": digest_ids(versions),
-    }
-
-
-def _check_account(run: RunDir, seed_ids: set[int], seen: set[int], errors: dict[str, int]) -> None:
-    missing = len(seed_ids - seen)
-    if missing:
-        raise StageError(
-            f"{missing} of {len(seed_ids)} seeds have no rollout in {run.display('rollouts')}: the same "
-            "command goes on with them"
-        )
-    if sum(errors.values()) == len(seed_ids):
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(errors.items()))
-        raise StageError(
-            f"all {len(seed_ids)} rollouts failed ({reasons}): no pair can be made; see the `detail` column "
-            f"in {run.display('rollouts')}"
-        )

@@ -15,6 +15,7 @@ from typing import Any
 
 from music_ray.config import DataConfig, SourceConfig
 from music_ray.errors import InputError
+from music_ray.generate.licences import Key, row_licence
 from music_ray.generate.shapes import UnusableRow, normalise_row
 from music_ray.generate.sources import JSON_SUFFIXES, RawRow, raw_rows, source_name
 from music_ray.schema import (
@@ -40,8 +41,13 @@ class SetAside:
     text: str
 
 
-def read_preferences(data: DataConfig) -> Iterator[PreferencePair | SetAside]:
+def read_preferences(
+    data: DataConfig, licences: Counter[Key] | None = None
+) -> Iterator[PreferencePair | SetAside]:
     """Every row of D in the order of the sources: as a pair with a unique id, or set aside.
+
+    Args:
+        licences: counts the pairs by source and by the licence that their rows name.
 
     Raises:
         InputError: no source is configured; a file or dataset is missing, empty, damaged or without the
@@ -52,22 +58,22 @@ def read_preferences(data: DataConfig) -> Iterator[PreferencePair | SetAside]:
             "data.sources is empty: name the preference set, e.g. data.sources=[{path: my-pairs.jsonl}] "
             "or [{path: sample}]"
         )
-    known = _Known(set(), set())
-    for source in data.sources:
-        yield from _read_source(source, data, known)
+    known = _Known(set(), set(), Counter() if licences is None else licences)
+    for index in range(len(data.sources)):
+        yield from _read_source(index, data, known)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the stream has had: hashes of pairs and ids of pairs."""
+    """What the stream has had: hashes of pairs, ids of pairs, and what rows said of their licence."""
 
     contents: set[int]
     ids: set[str]
+    licences: Counter[Key]
 
 
-def _read_source(
-    source: SourceConfig, data: DataConfig, known: _Known
-) -> Iterator[PreferencePair | SetAside]:
+def _read_source(index: int, data: DataConfig, known: _Known) -> Iterator[PreferencePair | SetAside]:
+    source = data.sources[index]
     usable = 0
     reasons: Counter[str] = Counter()
     example = ""
@@ -88,6 +94,7 @@ def _read_source(
             # Two sources may both count their rows from 0: the later pair's id gets its content's hash.
             pair = replace(pair, id=f"{pair.id}-{content:016x}")
         known.ids.add(pair.id)
+        known.licences[pair.source, index, row_licence(raw.value or {})] += 1
         yield pair
     if not usable:
         raise _nothing_usable(source, reasons, example)

@@ -25,20 +25,26 @@ class Assistant:
         Raises:
             BranchStopped: empty_reply, context_full or request_refused.
         """
-        prompt = Prompt(self._with_hint(history))
         completion = await log.ask(
-            self.engine, prompt, self.config.sampling, turn=turn, branch=branch, role="assistant"
+            self.engine,
+            self.prompt(history),
+            self.config.sampling,
+            turn=turn,
+            branch=branch,
+            role="assistant",
         )
         text = completion.text.strip()
         if not text:
             raise BranchStopped("empty_reply", f"turn {turn} of the {branch} branch")
         return text
 
-    def _with_hint(self, history: Sequence[Message]) -> list[Message]:
+    def prompt(self, history: Sequence[Message]) -> Prompt:
+        """The history as the assistant gets it: with the hint, where there is one."""
         if self.config.hint is None:
-            return list(history)
+            return Prompt(list(history))
         *before, last = history
-        return [*before, {"role": "user", "content": f"{last['content']}\n{self.config.hint}"}]
+        hinted: Message = {"role": "user", "content": f"{last['content']}\n{self.config.hint}"}
+        return Prompt([*before, hinted])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
                                                                           └── rejected
 
 A rollout is one coroutine. Its branches run beside each other after they part, and nothing waits
-for any other rollout. This module does not know Ray, files or which engine answers.
+for any other rollout; what one branch needs of the other is in sides.py. This module does not know Ray,
+files or which engine answers.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from music_ray import prompts
-from music_ray.config import RunConfig, SamplingConfig
+from music_ray.config import RunConfig
 from music_ray.engines.base import Engine, RoleEngines
 from music_ray.generate.calls import Branch, BranchStopped, CallLog
-from music_ray.generate.contrast import Contraster
+from music_ray.generate.contrasts import Contraster
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.roles import Assistant, UserSimulator
 from music_ray.generate.schedule import contrast_turns
-from music_ray.schema import Call, Contrast, Message, Rollout, SeedContext, Writer
+from music_ray.generate.sides import Grown, Sides
+from music_ray.prompts import own
+from music_ray.schema import Call, Message, Rollout, SeedContext, Writer
 
 
 @dataclass(frozen=True)
@@ -35,32 +38,26 @@ class Cast:
     user: UserSimulator
     contraster: Contraster
     run_epoch: int
-    writers: list[Writer]
-    """Who plays the roles, recorded in every row."""
+    speakers: dict[str, tuple[Engine, str]]
+    """Who plays which role, with its sampling as JSON: recorded in every row."""
+    prompt_hash: str
+    """Of the built-in templates, and of an own template or plugin; recorded in every row."""
 
     @classmethod
     def of(cls, config: RunConfig, engines: RoleEngines, pool: NeighbourPool | None, run_epoch: int) -> Cast:
         """The cast that a configuration describes."""
         assistant = Assistant(config.assistant, engines.assistant)
         user = UserSimulator(config.user, engines.user)
-        contraster = Contraster(config.contrast, engines.contrast, assistant, user, pool)
-        writers = [
-            _writer("assistant", engines.assistant, config.assistant.sampling),
-            _writer("user", engines.user, config.user.sampling),
-            _writer("contrast", engines.contrast, config.contrast.sampling),
-        ]
-        return cls(config, assistant, user, contraster, run_epoch, writers)
-
-
-@dataclass
-class _Grown:
-    """A branch as far as it came."""
-
-    messages: list[Message]
-    contrasts: list[Contrast]
-    turns: int
-    """Generated turns that are complete, those before the branches parted included."""
-    stopped: BranchStopped | None = None
+        contraster = Contraster.of(
+            config.contrast, config.generate.turns, engines.contrast, assistant, user, pool
+        )
+        speakers = {
+            "assistant": (engines.assistant, config.assistant.sampling.model_dump_json()),
+            "user": (engines.user, config.user.sampling.model_dump_json()),
+            "contrast": (engines.contrast, config.contrast.sampling.model_dump_json()),
+        }
+        prompt_hash = "+".join([prompts.prompt_hash(), *own.hashes(config.contrast).values()])
+        return cls(config, assistant, user, contraster, run_epoch, speakers, prompt_hash)
 
 
 async def roll_out(seed: SeedContext, cast: Cast) -> Rollout:
@@ -78,18 +75,26 @@ async def roll_out(seed: SeedContext, cast: Cast) -> Rollout:
     first = min(spoiled)
     try:
         shared = await _shared_beginning(seed.messages, first, cast, logs["shared"])
-        chosen, rejected = await _both(
-            _grow(shared, first, frozenset(), cast, logs["chosen"], "chosen"),
-            _grow(shared, first, spoiled, cast, logs["rejected"], "rejected"),
+        sides = Sides(shared, first, config.generate.turns)
+        await _both(
+            _grow_chosen(sides, cast, logs["chosen"]),
+            _grow_rejected(sides, spoiled, cast, logs["rejected"]),
         )
-        turns = _cut_to_equal_turns(chosen, rejected, first, len(seed.messages))
-        stopped = chosen.stopped or rejected.stopped
+        chosen, rejected = sides.chosen, sides.rejected
+        turns = sides.cut_to_equal_turns(len(seed.messages))
+        stopped = sides.first_stop()
         status, reason, detail = "ok", stopped.reason if stopped else "", stopped.detail if stopped else ""
     except BranchStopped as stop:
-        chosen, rejected, turns, first = _Grown([], [], 0), _Grown([], [], 0), 0, 0
+        chosen, rejected, turns, first = Grown([], 0), Grown([], 0), 0, 0
         status, reason, detail = "error", stop.reason, stop.detail
     calls = [call for log in logs.values() for call in log.calls]
     return _row(seed, cast, status, reason, detail, chosen, rejected, turns, first, calls, started)
+
+
+def error_row(seed: SeedContext, cast: Cast, reason: str, detail: str) -> Rollout:
+    """The row of a seed that is not rolled out (any more)."""
+    nothing = Grown([], 0)
+    return _row(seed, cast, "error", reason, detail, nothing, nothing, 0, 0, [], time.monotonic())
 
 
 async def _shared_beginning(context: list[Message], first: int, cast: Cast, log: CallLog) -> list[Message]:
@@ -103,57 +108,65 @@ async def _shared_beginning(context: list[Message], first: int, cast: Cast, log:
     return messages
 
 
-async def _grow(
-    shared: list[Message], first: int, spoiled: frozenset[int], cast: Cast, log: CallLog, branch: Branch
-) -> _Grown:
-    """One branch from the first contrast turn on; its user messages come from its own history."""
-    grown = _Grown(list(shared), [], first - 1)
-    try:
-        for turn in range(first, cast.config.generate.turns + 1):
-            if turn > first:
-                question = await cast.user.next_message(grown.messages, log, turn=turn - 1, branch=branch)
-                grown.messages.append({"role": "user", "content": question})
-            if turn in spoiled:
-                reply, contrast = await cast.contraster.reply(grown.messages, log, turn=turn)
-                grown.contrasts.append(contrast)
-            else:
-                reply = await cast.assistant.reply(grown.messages, log, turn=turn, branch=branch)
-            grown.messages.append({"role": "assistant", "content": reply})
-            grown.turns = turn
-    except BranchStopped as stop:
-        grown.stopped = stop
-    return grown
+async def _grow_chosen(sides: Sides, cast: Cast, log: CallLog) -> None:
+    """The chosen branch from the first contrast turn on."""
+    grown = sides.chosen
+    with sides.growing(grown):
+        for turn in sides.turns():
+            if turn > sides.first:
+                question = await cast.user.next_message(grown.messages, log, turn=turn - 1, branch="chosen")
+                sides.say(grown, "user", question)
+                if not sides.may_go_on(turn):
+                    return
+            reply = await cast.assistant.reply(grown.messages, log, turn=turn, branch="chosen")
+            sides.say(grown, "assistant", reply)
 
 
-async def _both(
-    left: Coroutine[Any, Any, _Grown], right: Coroutine[Any, Any, _Grown]
-) -> tuple[_Grown, _Grown]:
+async def _grow_rejected(sides: Sides, spoiled: frozenset[int], cast: Cast, log: CallLog) -> None:
+    """The rejected branch from the first contrast turn on; `spoiled` holds that turn."""
+    grown = sides.rejected
+    with sides.growing(grown):
+        for turn in sides.turns():
+            if turn > sides.first:
+                question = await _rejected_question(sides, cast, log, turn)
+                if question is None:
+                    return
+                sides.say(grown, "user", question)
+                if not sides.may_go_on(turn):
+                    return
+            if turn not in spoiled:
+                reply = await cast.assistant.reply(grown.messages, log, turn=turn, branch="rejected")
+                sides.say(grown, "assistant", reply)
+                continue
+            chosen_reply = None
+            # Only at the first turn do both branches answer the same user message.
+            if cast.config.contrast.show_chosen_reply and turn == sides.first:
+                chosen_reply = await sides.chosen_reply()
+                if chosen_reply is None:
+                    return
+            reply, contrast = await cast.contraster.reply(
+                grown.messages, log, turn=turn, chosen_reply=chosen_reply
+            )
+            grown.contrasts.append(contrast)
+            sides.say(grown, "assistant", reply)
+
+
+async def _rejected_question(sides: Sides, cast: Cast, log: CallLog, turn: int) -> str | None:
+    """The user message that opens a turn of the rejected branch; None when there will be none."""
+    if cast.config.user.history == "replay_chosen":
+        return await sides.chosen_question(turn)
+    return await cast.user.next_message(sides.rejected.messages, log, turn=turn - 1, branch="rejected")
+
+
+async def _both(left: Coroutine[Any, Any, None], right: Coroutine[Any, Any, None]) -> None:
     """Runs two branches; when one dies with its engine, the other is not left running."""
     tasks = [asyncio.ensure_future(left), asyncio.ensure_future(right)]
     try:
-        chosen, rejected = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         raise
-    return chosen, rejected
-
-
-def _cut_to_equal_turns(chosen: _Grown, rejected: _Grown, first: int, context_length: int) -> int:
-    """Cuts both branches to the turns that both have: length must not give the label away.
-
-    Raises:
-        BranchStopped: they never got past the turn at which they part.
-    """
-    turns = min(chosen.turns, rejected.turns)
-    if turns < first:
-        stopped = chosen.stopped or rejected.stopped
-        raise stopped or BranchStopped("no_contrast", "the branches have no turn in which they differ")
-    for grown in (chosen, rejected):
-        # After the context: a reply, then a question and a reply for each further turn.
-        del grown.messages[context_length + 2 * turns - 1 :]
-        grown.contrasts = [contrast for contrast in grown.contrasts if contrast.turn <= turns]
-    return turns
 
 
 def _row(
@@ -162,14 +175,19 @@ def _row(
     status: str,
     reason: str,
     detail: str,
-    chosen: _Grown,
-    rejected: _Grown,
+    chosen: Grown,
+    rejected: Grown,
     turns: int,
     first: int,
     calls: list[Call],
     started: float,
 ) -> Rollout:
-    assistant = cast.writers[0]
+    # Asked for each row: what stands behind an endpoint's name may change while a run goes on.
+    writers = [
+        Writer(role=role, sampling=sampling, **engine.describe())
+        for role, (engine, sampling) in cast.speakers.items()
+    ]
+    assistant = writers[0]
     return Rollout(
         id=seed.id,
         source=seed.source,
@@ -187,12 +205,8 @@ def _row(
         engine=assistant.engine,
         model=assistant.model,
         model_revision=assistant.model_revision,
-        prompt_hash=prompts.prompt_hash(),
+        prompt_hash=cast.prompt_hash,
         run_epoch=cast.run_epoch,
         seconds=time.monotonic() - started,
-        writers=cast.writers,
+        writers=writers,
     )
-
-
-def _writer(role: str, engine: Engine, sampling: SamplingConfig) -> Writer:
-    return Writer(role=role, sampling=sampling.model_dump_json(), **engine.describe())

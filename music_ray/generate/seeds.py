@@ -15,6 +15,7 @@ from typing import Any
 from music_ray.config import RunConfig, SeedsConfig
 from music_ray.errors import InputError
 from music_ray.generate.compact import CompactRows
+from music_ray.generate.licences import Key, licence_records
 from music_ray.generate.read_preferences import TEXT_LIMIT, SetAside, read_preferences
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.rundir import RunDir, digest_ids
@@ -42,6 +43,7 @@ class _Survey:
     context_ids: set[int] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
     """Contexts that are no seeds, by reason."""
+    licences: Counter[Key] = field(default_factory=Counter)
     digest: list[str] = field(default_factory=list)
 
 
@@ -52,7 +54,8 @@ def run_seeds(run: RunDir, count_tokens: TokenCounter | None = None) -> dict[str
         count_tokens: tokens of a prompt, for seeds.max_tokens; the engine model's chat format when None.
 
     Returns:
-        counts (see docs/reference/run-folder.md), notes for the reader, and a digest of the output.
+        counts and licences (see docs/reference/run-folder.md), notes for the reader, and a digest of the
+        output.
 
     Raises:
         InputError: a source can't be read or holds no usable row, or there is no seed at all.
@@ -67,6 +70,7 @@ def run_seeds(run: RunDir, count_tokens: TokenCounter | None = None) -> dict[str
         folder.publish()
     return {
         "counts": _counts(survey, num_seeds),
+        "licences": licence_records(survey.licences),
         "notes": _notes(config, survey, num_seeds),
         "output": digest_ids(survey.digest),
     }
@@ -92,7 +96,7 @@ def _survey(config: RunConfig, folder: StagedFolder) -> _Survey:
     survey = _Survey()
     train = PartWriter(folder, PAIR_SCHEMA, "preferences", "train")
     held_out = PartWriter(folder, PAIR_SCHEMA, "preferences", "held_out")
-    for row in read_preferences(config.data):
+    for row in read_preferences(config.data, survey.licences):
         survey.counts["rows_read"] += 1
         if isinstance(row, SetAside):
             survey.set_aside.append(row)
@@ -154,7 +158,7 @@ def _token_counter(config: RunConfig) -> TokenCounter:
     from music_ray.chat import ChatFormat
     from music_ray.models import resolve_model
 
-    return ChatFormat.load(resolve_model(config.engine.model), config.engine.revision).num_prompt_tokens
+    return ChatFormat.load(resolve_model(config.engine.tokenizer), config.engine.revision).num_prompt_tokens
 
 
 def _too_long(row: dict[str, Any], tokens: int, seeds: SeedsConfig) -> SetAside:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from music_ray.schema import Message
 
 SIDES = ("chosen", "rejected")
-COLUMNS = ("prompt", *SIDES, "id", "source")
+LICENCE_COLUMNS = ("licence", "license")
+COLUMNS = ("prompt", *SIDES, "id", "source", *LICENCE_COLUMNS)
 """The columns of a row that are looked at."""
 EXPECTED = (
     "`chosen` and `rejected` as lists of {role, content} messages or as '\\n\\nHuman: … \\n\\nAssistant: …' "

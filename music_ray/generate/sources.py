@@ -60,7 +60,7 @@ def raw_rows(source: SourceConfig) -> Iterator[RawRow]:
     elif source.path == "sample":
         yield from _sample_rows()
     else:
-        filesystem, files = _find_files(str(source.path))
+        filesystem, files = find_files(str(source.path))
         for path, shown in files:
             yield from _file_rows(filesystem, path, shown)
 
@@ -112,12 +112,19 @@ def _sample_rows() -> Iterator[RawRow]:
                 yield from check_columns(place, json_lines(place, cast(BinaryIO, stream)))
 
 
-def _find_files(location: str) -> tuple[pafs.FileSystem, list[tuple[str, str]]]:
-    """The data files at a location: each as the filesystem knows it, and as the user would name it."""
+def find_files(location: str, key: str = "data.sources") -> tuple[pafs.FileSystem, list[tuple[str, str]]]:
+    """The data files at a location: each as the filesystem knows it, and as the user would name it.
+
+    Args:
+        key: the configuration key that names the location, for messages.
+
+    Raises:
+        InputError: there is none, or it can't be reached.
+    """
     filesystem, path = open_filesystem(location)
     info = _file_info(filesystem, path, location)
     if info.type == pafs.FileType.NotFound:
-        raise InputError(f"no file or folder at {location}: check the path in data.sources")
+        raise InputError(f"no file or folder at {location}: check the path in {key}")
     if info.type == pafs.FileType.File:
         if not path.endswith(SUFFIXES):
             raise InputError(
@@ -144,7 +151,7 @@ def _file_info(filesystem: pafs.FileSystem, path: str, location: str) -> pafs.Fi
 
 
 def _file_rows(filesystem: pafs.FileSystem, path: str, shown: str) -> Iterator[RawRow]:
-    read = _parquet_rows if path.endswith(".parquet") else _json_file_rows
+    read = _parquet_rows if path.endswith(".parquet") else json_file_rows
     try:
         yield from check_columns(shown, read(filesystem, path, shown))
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
@@ -191,7 +198,8 @@ def _batch_values(batch: pa.RecordBatch) -> list[dict[str, Any] | UnicodeDecodeE
         return [error]
 
 
-def _json_file_rows(filesystem: pafs.FileSystem, path: str, shown: str) -> Iterator[RawRow]:
+def json_file_rows(filesystem: pafs.FileSystem, path: str, shown: str) -> Iterator[RawRow]:
+    """Rows of a file of JSON lines, plain or gzipped."""
     # compression=None: pyarrow would guess from the name, but only Python's gzip names what is damaged.
     with filesystem.open_input_stream(path, compression=None) as stream:
         lines = io.BufferedReader(cast(io.RawIOBase, stream))

@@ -1,13 +1,15 @@
 """The prompt templates, and one hash over all of them.
 
-Templates are Jinja files beside this module. Text that users or models wrote goes in through
-variables, fenced, and is never itself rendered as a template.
+Templates are Jinja files beside this module. Text that users or models wrote goes in through variables
+and is never itself rendered as a template; a reply that the model is only to read is fenced. Templates
+that a user brings are the business of music_ray.prompts.own.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from importlib import resources
 from typing import Any
 
@@ -17,9 +19,21 @@ import jinja2
 @functools.cache
 def _environment() -> jinja2.Environment:
     # Prompts are plain text, not HTML: escaping would change what the model reads.
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source), undefined=jinja2.StrictUndefined, autoescape=False
     )
+    environment.filters["fence"] = fence
+    return environment
+
+
+def fence(text: str) -> str:
+    """A text between two lines of back quotes that are longer than any run of them in the text.
+
+    So nothing in the text can look like its end.
+    """
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}\n{text}\n{ticks}"
 
 
 def _source(name: str) -> str:
@@ -28,7 +42,13 @@ def _source(name: str) -> str:
 
 def render(name: str, **values: Any) -> str:
     """A template file, e.g. 'contrast_joint.j2', filled in; surrounding white space is removed."""
-    return _environment().get_template(name).render(**values).strip()
+    return _template(name).render(**values).strip()
+
+
+@functools.cache
+def _template(name: str) -> jinja2.Template:
+    """Compiled once: rendering is most of what our own code costs in a contrast call."""
+    return _environment().get_template(name)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from music_ray.config.load import dump_config
 from music_ray.errors import MusicRayError
 from music_ray.report.evaluation import Evaluation, read_evaluation
 from music_ray.report.jsonlines import read_objects
+from music_ray.report.plan import Comparison, read_comparison
 from music_ray.report.reading import (
     Reading,
     few_of_each_reason,
@@ -56,6 +57,8 @@ class ReportData:
     num_refused: int
     refused: list[Reading]
     set_aside: list[dict[str, str]]
+    plan: Comparison | None = None
+    """What was planned beside what came; None without a plan."""
     models: dict[str, str] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
@@ -90,6 +93,7 @@ def collect(run: RunDir) -> ReportData:
         num_refused=len(refused),
         refused=_part(damage, "rollouts", lambda: read_refused(run, shown), []),
         set_aside=_part(damage, "seeds/set_aside.jsonl", lambda: _set_aside(run), []),
+        plan=_part(damage, "plan.json", lambda: read_comparison(run, manifest), None),
         models={"simulator": run.config.engine.model, "reward model": run.config.train.base_model},
         damage=damage,
     )

@@ -111,9 +111,14 @@ def test_schedules_that_are_not(text: str) -> None:
             "engine.tensor_parallel_size (2) exceeds engine.gpus_per_engine (1): set both to the same number",
         ),
         (
-            ["engine.tensor_parallel_size=2"],
-            "engine.tensor_parallel_size (2) needs GPUs, but engine.gpus_per_engine is 0: set "
-            "engine.gpus_per_engine to the same number",
+            ["engine.gpus_per_engine=4", "engine.tensor_parallel_size=2"],
+            "engine.gpus_per_engine (4) exceeds engine.tensor_parallel_size (2): the engine would leave GPUs "
+            "idle, set both to the same number",
+        ),
+        (
+            ["engine.max_num_batched_tokens=4096", "engine.max_num_seqs=5000"],
+            "engine.max_num_batched_tokens (4096) is below engine.max_num_seqs (5000): a step takes a token "
+            "of each, raise it or leave it empty",
         ),
         (
             ["engine.min_engines=3", "engine.max_engines=2"],
@@ -149,6 +154,7 @@ def test_impossible_combinations(overrides: list[str], message: str) -> None:
     [
         ["engine.max_num_batched_tokens=2048", "engine.gpus_per_engine=1"],
         ["engine.tensor_parallel_size=2", "engine.gpus_per_engine=2"],
+        ["engine.tensor_parallel_size=2"],
         ["train.attention=flash_attention_2", "train.use_gpu=true"],
         ["mix.include_music=false"],
         ["contrast.schedule='turns:[5]'"],
@@ -176,6 +182,14 @@ def test_select_goes_into_sections() -> None:
     assert select(config.user, {"identity"})["sampling"] == {
         "temperature": 0.8, "top_p": 0.95, "repetition_penalty": 1.0, "max_tokens": 64,
     }  # fmt: skip
+
+
+def test_select_goes_into_lists_of_sections() -> None:
+    """A source's licence is free: naming it later makes no run another run."""
+    data = {"sources": [{"path": "a.jsonl", "licence": "mit"}, {"path": "b.jsonl"}]}
+    sources = select(resolve_config({"name": "a", "data": data}).data, {"identity"})["sources"]
+    assert [source["path"] for source in sources] == ["a.jsonl", "b.jsonl"]
+    assert not any("licence" in source for source in sources)
 
 
 def test_a_section_cannot_be_changed() -> None:

@@ -50,7 +50,11 @@ def prepare(
     path = write_jsonl(*rows)
 
     def make(rejected: str | None = None, **sections: Any) -> RunDir:
-        run = make_run(data={"sources": [{"path": path}], "held_out_fraction": 0.2}, **sections)
+        run = make_run(
+            data={"sources": [{"path": path}], "held_out_fraction": 0.2},
+            pairs={"gates": {"near_duplicate": False}},  # the rollouts below differ in a number alone
+            **sections,
+        )
         run_seeds(run)
         rollouts = [
             make_rollout(

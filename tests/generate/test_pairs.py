@@ -20,6 +20,11 @@ from music_ray.schema import PAIR_SCHEMA, SEED_SCHEMA, Call, Rollout, SeedContex
 MakeRun = Callable[..., RunDir]
 MakeRollout = Callable[..., Rollout]
 WriteShard = Callable[[RunDir, str, list[Rollout]], None]
+NO_EVAL_SET = "the gate eval_overlap is off: no evaluation set is named in pairs.gates.eval_sets"
+GATES = (
+    "empty", "cut_off", "branches_equal", "branches_alike", "template_leak", "looping", "refusal_in_chosen",
+    "length_ratio", "eval_overlap", "near_duplicate",
+)  # fmt: skip
 
 
 def pairs_of(run: RunDir) -> list[dict[str, Any]]:
@@ -60,12 +65,17 @@ def test_good_rollouts_become_pairs_and_the_others_have_a_reason(mixed_run: RunD
         "accepted": 2,
         "refused": {"contrast_unparsed": 1, "cut_off": 1, "empty": 1},
         "duplicate_rows": 1,
+        "gates": result["counts"]["gates"],
     }
-    assert result["notes"] == ["1 rows of rollouts/shards repeat an id: the first row counts"]
+    assert result["notes"] == [
+        "1 rows of rollouts/shards repeat an id: the first ok row counts",
+        NO_EVAL_SET,
+    ]
+    cut = "the reply of turn 1 (shared) was cut off after 64 tokens"
     assert refusals_of(mixed_run) == [
-        {"id": 3, "reason": "contrast_unparsed", "detail": "3 calls"},
-        {"id": 4, "reason": "empty", "detail": "the reply of turn 2 (rejected) is empty"},
-        {"id": 5, "reason": "cut_off", "detail": "the reply of turn 1 (shared) was cut off after 64 tokens"},
+        {"id": 3, "reason": "contrast_unparsed", "detail": "3 calls", "also": []},
+        {"id": 4, "reason": "empty", "detail": "the reply of turn 2 (rejected) is empty", "also": []},
+        {"id": 5, "reason": "cut_off", "detail": cut, "also": []},
     ]
     assert [row["id"] for row in pairs_of(mixed_run)] == ["music-1", "music-20"]
     assert sorted(path.name for path in Path(mixed_run.path("pairs")).iterdir()) == [
@@ -155,7 +165,7 @@ def test_many_pairs_go_into_several_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(staging, "ROWS_PER_FILE", 4)
-    run = make_run()
+    run = make_run(pairs={"gates": {"near_duplicate": False}})
     write_shard(run, "0001-a", [make_rollout(number) for number in range(10)])
     run_pairs(run)
     assert [Path(path).name for path in run.parquet_files("pairs")] == [
@@ -201,7 +211,7 @@ def test_when_every_rollout_is_refused_the_files_are_there_and_empty(
     run = make_run()
     write_shard(run, "0001-a", [make_rollout(1, rejected=["", "", ""])])
     result = run_pairs(run)
-    assert result["notes"] == ["no rollout passed the quality gates: read pairs/gates.jsonl"]
+    assert result["notes"] == ["no rollout passed the quality gates: read pairs/gates.jsonl", NO_EVAL_SET]
     assert pairs_of(run) == [] and len(run.parquet_files("pairs")) == 1
     assert "## An example" not in run.read_text("pairs", "README.md")
 
@@ -252,4 +262,153 @@ def test_rollouts_of_seeds_that_a_smaller_run_lacks_give_no_pair(
     result = run_pairs(mixed_run)
     assert result["counts"]["rollouts"] == result["counts"]["accepted"] == 1
     assert [pair["id"] for pair in pairs_of(mixed_run)] == ["music-20"]
-    assert "5 rollouts are of seeds that are not in seeds/ any more" in result["notes"][0]
+    assert "4 rollouts are of seeds that are not in seeds/ any more" in result["notes"][0]
+
+
+@pytest.fixture
+def failing_rollouts(make_rollout: MakeRollout) -> list[Rollout]:
+    """Seven rollouts with status ok, of which only 2 and 3 pass the gates that look at one rollout."""
+    opening = ["Here is a first answer of some length.", "And then?"]
+    last = "This is the good answer that was asked for, with a few words more than it needs to have."
+    worse = [*opening, "Nobody has asked about this, so here are some other words."]
+    refusal = [*opening, "I'm sorry, but I can't help you with that."]
+    return [
+        make_rollout(1, [*opening, last], [*opening, f"{last} {last}", "So?", "x " * 200]),
+        make_rollout(2, [*opening, last], worse),
+        make_rollout(3, [*opening, f"{last} Indeed."], worse),
+        make_rollout(4, refusal),
+        make_rollout(5, refusal),
+        make_rollout(6, [*opening, last], [*opening, ""]),
+        make_rollout(7, ["No.", "Why?", "Because of the weather, I think."], ["x"] * 9),
+    ]
+
+
+def test_every_gate_hears_every_rollout(
+    make_run: MakeRun, failing_rollouts: list[Rollout], write_shard: WriteShard
+) -> None:
+    run = make_run()
+    run.write_text("7\n", "pairs", "excluded.txt")
+    write_shard(run, "0001-a", failing_rollouts)
+    counts = run_pairs(run)["counts"]
+    assert {row["id"]: (row["reason"], row["also"]) for row in refusals_of(run)} == {
+        1: ("looping", ["length_ratio"]),
+        3: ("near_duplicate", []),
+        4: ("refusal_in_chosen", []),
+        5: ("refusal_in_chosen", ["near_duplicate"]),
+        6: ("empty", ["near_duplicate"]),
+        7: ("excluded", ["length_ratio"]),
+    }
+    assert [pair["id"] for pair in pairs_of(run)] == ["music-2"]
+    gates = counts["gates"]
+    assert tuple(gates) == GATES
+    assert gates["eval_overlap"] == {
+        "on": False,
+        "why_off": "no evaluation set is named in pairs.gates.eval_sets",
+        "refused": 0,
+        "would_refuse_alone": None,
+    }
+    on = {name: gate for name, gate in gates.items() if name != "eval_overlap"}
+    assert all(gate["on"] and gate["why_off"] == "" for gate in on.values())
+    assert {name: (one["refused"], one["would_refuse_alone"]) for name, one in on.items()} == {
+        "empty": (1, 1),
+        "cut_off": (0, 0),
+        "branches_equal": (0, 0),
+        "branches_alike": (0, 0),
+        "template_leak": (0, 0),
+        "looping": (1, 1),
+        "refusal_in_chosen": (2, 2),
+        "length_ratio": (0, 2),
+        "near_duplicate": (1, 4),
+    }
+    assert counts["refused"] == {"excluded": 1} | {
+        name: gate["refused"] for name, gate in sorted(on.items()) if gate["refused"]
+    }
+
+
+def test_a_gate_that_is_switched_off_says_so_and_hears_nothing(
+    make_run: MakeRun, failing_rollouts: list[Rollout], write_shard: WriteShard
+) -> None:
+    run = make_run(pairs={"gates": dict.fromkeys(GATES, False)})
+    write_shard(run, "0001-a", failing_rollouts)
+    counts = run_pairs(run)["counts"]
+    assert (counts["accepted"], counts["refused"]) == (7, {})
+    assert counts["gates"] == {
+        name: {
+            "on": False,
+            "why_off": f"switched off by pairs.gates.{name}=false",
+            "refused": 0,
+            "would_refuse_alone": None,
+        }
+        for name in GATES
+    }
+
+
+def test_the_order_of_shards_decides_nothing(
+    make_run: MakeRun, failing_rollouts: list[Rollout], write_shard: WriteShard
+) -> None:
+    results = []
+    for name, rollouts in (("a", failing_rollouts), ("b", failing_rollouts[::-1])):
+        run = make_run(name=name)
+        for number, rollout in enumerate(rollouts):
+            write_shard(run, f"{number:04d}-x", [rollout])
+        results.append((run_pairs(run), refusals_of(run), pairs_of(run)))
+    assert results[0] == results[1]
+
+
+def test_overlaps_are_counted_by_evaluation_set(
+    make_run: MakeRun,
+    failing_rollouts: list[Rollout],
+    write_shard: WriteShard,
+    write_jsonl: Callable[..., str],
+) -> None:
+    text = "this is the good answer that was asked for with a few words"
+    sets = [
+        {"path": write_jsonl({"q": text}, name="exam.jsonl"), "columns": ["q"]},
+        {"path": write_jsonl({"q": f"{text} more"}, name="other.jsonl"), "columns": ["q"]},
+        {"path": write_jsonl({"q": "what is this all about then"}, name="none.jsonl"), "columns": ["q"]},
+    ]
+    run = make_run(pairs={"gates": {"eval_sets": sets}})
+    write_shard(run, "0001-a", failing_rollouts)
+    result = run_pairs(run)
+    assert result["counts"]["eval_overlap"] == {"exam": 4, "other": 4, "none": 0}
+    assert result["counts"]["gates"]["eval_overlap"] == {
+        "on": True, "why_off": "", "refused": 2, "would_refuse_alone": 4,
+    }  # fmt: skip
+    assert NO_EVAL_SET not in result["notes"]
+    detail = next(row["detail"] for row in refusals_of(run) if row["id"] == 2)
+    assert detail == (
+        f"message 4 (chosen) shares 13 words with the evaluation set exam: '{text}'; "
+        f"message 4 (chosen) shares 13 words with the evaluation set other: '{text}'"
+    )
+
+
+def test_a_missing_evaluation_set_stops_the_stage_before_it_reads_or_writes(
+    mixed_run: RunDir, make_run: MakeRun
+) -> None:
+    first = run_pairs(mixed_run)
+    sets = [{"path": "gone.parquet", "columns": ["prompt"]}]
+    with pytest.raises(InputError, match=r"no file or folder at gone\.parquet"):
+        run_pairs(make_run(pairs={"gates": {"eval_sets": sets}}))
+    assert len(pairs_of(mixed_run)) == first["counts"]["accepted"]
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        {"near_duplicate": False},
+        {"near_duplicate_similarity": 0.7},
+        {"minhash_permutations": 64},
+        {"branches_alike_similarity": 0.5},
+        {"refusal_in_chosen": False},
+        {"max_length_ratio": 2.0},
+        {"eval_sets": [{"path": "exam.parquet", "columns": ["prompt"]}]},
+        {"plugins": ["my_gates:polite"]},
+    ],
+)
+def test_changed_gates_make_the_pairs_stage_alone_out_of_date(
+    make_run: MakeRun, gates: dict[str, Any]
+) -> None:
+    before, after = make_run(), make_run(pairs={"gates": gates})
+    stages = ("seeds", "generate", "pairs", "mix", "train", "evaluate")
+    changed = [stage for stage in stages if before.fingerprint(stage) != after.fingerprint(stage)]
+    assert changed == ["pairs"]

@@ -8,7 +8,9 @@ from music_ray import ray_session
 from music_ray.config import EngineConfig
 from music_ray.errors import EnvironmentLacksError, InputError, StageError
 from music_ray.generate import pipeline
-from music_ray.generate.actor import MISTAKE, RESULT_SCHEMA, RolloutActor
+from music_ray.jobs import driver
+from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE, JobActor
+from music_ray.jobs.job import Job
 
 
 class Results:
@@ -23,13 +25,23 @@ class Results:
             raise self.error
 
 
+class Unheard:
+    """Stands where the board stands: nobody listens."""
+
+    def __init__(self):
+        self.report = self
+
+    def remote(self, *arguments):
+        pass
+
+
 def table(*rows):
     return pa.Table.from_pylist([{"id": 1, **row} for row in rows], schema=RESULT_SCHEMA)
 
 
 def test_a_users_mistake_that_an_actor_meets_ends_the_stage_with_its_message():
     bad = table({"status": "ok"}, {"status": MISTAKE, "reason": "no chat template: add one"})
-    results = pipeline._results(Results(table({"status": "ok"}), bad))
+    results = driver._results(Results(table({"status": "ok"}), bad))
     assert next(results).num_rows == 1
     with pytest.raises(InputError, match=r"^no chat template: add one$"):
         next(results)
@@ -39,18 +51,28 @@ def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch)
     def refuse(self, *arguments):
         raise InputError("no tokenizer there")
 
-    monkeypatch.setattr(RolloutActor, "_start", refuse)
-    actor = RolloutActor("{}", 1, [], board=None)
+    monkeypatch.setattr(JobActor, "_start", refuse)
+    actor = JobActor(Job("test", "rows", "a:b", (), RESULT_SCHEMA, 1), "{}", board=Unheard())
     with pytest.raises(StopIteration) as stopped:
         actor(table()).send(None)
-    assert stopped.value.value.to_pylist() == [
-        {"id": 0, "status": MISTAKE, "reason": "no tokenizer there", "completion_tokens": None}
-    ]
+    assert stopped.value.value.to_pylist() == [{"id": 0, "status": MISTAKE, "reason": "no tokenizer there"}]
+
+
+def test_a_store_that_takes_no_shards_ends_the_stage_and_what_was_skipped_is_no_result():
+    results = driver._results(
+        Results(
+            table({"status": "ok"}, {"status": SKIPPED}),
+            table({"status": STORAGE, "reason": "[Errno 28] No space left on device"}),
+        )
+    )
+    assert next(results).num_rows == 1
+    with pytest.raises(StageError, match=r"^a shard could not be written: \[Errno 28\] No space left"):
+        next(results)
 
 
 def test_engines_that_cannot_start_are_a_stage_error_with_the_last_line():
     error = ActorUnavailableError("Traceback\nRuntimeError: out of memory", actor_id=None)
-    results = pipeline._results(Results(error=error))
+    results = driver._results(Results(error=error))
     with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory"):
         next(results)
 

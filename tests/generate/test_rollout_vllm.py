@@ -1,4 +1,4 @@
-"""The method with a real model inside real vLLM: the two contrast modes that a 135M model can do."""
+"""The method with a real model inside real vLLM: the contrast modes that a 135M model can do."""
 
 import asyncio
 
@@ -23,13 +23,15 @@ def seed_of(question):
     return SeedContext(content_id(messages), "test", "p", conversation_hash(messages), messages)
 
 
-@pytest.mark.parametrize("mode", ["neighbour", "resample"])
-def test_three_rollouts_at_once(demo_engine, mode):
+@pytest.mark.parametrize(
+    ("mode", "history"), [("neighbour", "own"), ("resample", "replay_chosen"), ("direct", "own")]
+)
+def test_three_rollouts_at_once(demo_engine, mode, history):
     config = resolve_config(
         {
             "name": "t",
             "generate": {"turns": 2},
-            "user": {"mode": "template", "sampling": {"max_tokens": 24}},
+            "user": {"mode": "template", "history": history, "sampling": {"max_tokens": 24}},
             "assistant": {"sampling": {"max_tokens": 32, "temperature": 0.5}},
             "contrast": {"mode": mode, "schedule": "all"},
         }
@@ -45,4 +47,5 @@ def test_three_rollouts_at_once(demo_engine, mode):
         assert row.chosen[0]["content"] == row.rejected[0]["content"] == question
         assert len(row.chosen) == len(row.rejected) and row.chosen[1] != row.rejected[1]
         assert row.contrasts[0].instruction.strip() != question
+        assert (row.chosen[2] == row.rejected[2]) == (history == "replay_chosen")
         assert sum(call.completion_tokens for call in row.calls) > 20

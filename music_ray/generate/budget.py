@@ -1,0 +1,48 @@
+"""The caps of `limits`: what the generate stage may use over all its starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from music_ray.costs import TOKEN_KINDS, exceeded, spent
+from music_ray.errors import StageError
+from music_ray.jobs.usage import read_usage
+from music_ray.jobs.watch import DRAIN, Stop
+from music_ray.rundir import RunDir
+
+ROLES = ("assistant", "user", "contrast")
+
+
+class Budget:
+    """A jobs Watch that lets what is in flight come to its end once a cap is passed: it is paid for.
+
+    Raises:
+        StageError: a cap was passed by earlier starts already.
+    """
+
+    def __init__(self, run: RunDir, name: str, run_epoch: int) -> None:
+        self._config = run.config
+        self._before = read_usage(run, name, before=run_epoch)
+        if reason := self._exceeded(Counter()):
+            raise StageError(f"generate does not start: {reason}")
+
+    def on_results(self, ids: Sequence[int], statuses: Sequence[str], reasons: Sequence[str]) -> Stop | None:
+        """See Watch."""
+        return None
+
+    def on_totals(self, totals: dict[str, Any]) -> Stop | None:
+        """See Watch."""
+        used = Counter({key: value for key, value in totals.items() if isinstance(value, int | float)})
+        engine, seconds = self._config.engine, totals["engine_seconds"]
+        used["gpu_seconds"] = seconds * engine.gpus_per_engine
+        used["cpu_seconds"] = seconds * engine.cpus_per_engine
+        reason = self._exceeded(used)
+        return Stop(StageError(f"generate ends early: {reason}"), DRAIN) if reason else None
+
+    def _exceeded(self, now: Counter[str]) -> str:
+        total = self._before + now
+        tokens = {role: {kind: total[f"{role}.{kind}"] for kind in TOKEN_KINDS} for role in ROLES}
+        used = spent(total["gpu_seconds"], total["cpu_seconds"], tokens, self._config)
+        return exceeded(used, self._config.limits)

@@ -1,0 +1,33 @@
+"""Markdown in which text of others can't break out of its fence, its line or its cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """Text in a fence that is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def code(text: str) -> str:
+    """Text as inline code on one line, in which neither Markdown nor a table can break out."""
+    plain = " ".join(text.replace("`", "'").split()).replace("|", "\\|")
+    return f"`{plain}`" if plain else "–"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its cells are Markdown already."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def front_matter(values: dict[str, Any]) -> str:
+    """The YAML head of a card, as the hub reads it."""
+    return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True) + "---"

@@ -1,0 +1,155 @@
+"""The shards are the ledger: a row is done exactly when a finished shard holds its id.
+
+An actor adds each row as it ends and writes what it holds as one immutable shard, after so many rows
+or so many seconds, or when it has nothing else to do. A task reports its ids to the driver only after
+they lie in a shard. A crash therefore costs what was in flight since the last flush, and a restart
+needs one pass over ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from music_ray.progress import say
+from music_ray.rundir import RunDir, digest_ids
+from music_ray.schema import to_table
+
+EPOCH_FILE = "epoch"
+"""Beside the shards: the number of the present start. Actors of an older one may not write any more."""
+_WRITE_ATTEMPTS = 6
+_WAITING_IS_USELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+class FencedError(Exception):
+    """Another start of the stage has taken over; this actor's work is not wanted any more."""
+
+
+def open_epoch(run: RunDir, folder: tuple[str, ...], run_epoch: int) -> None:
+    """Makes this start the only one that may write shards."""
+    run.write_text(str(run_epoch), *folder, EPOCH_FILE)
+
+
+class ShardWriter:
+    """One actor's side of the ledger. All methods run on one event loop."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        folder: tuple[str, ...],
+        schema: pa.Schema,
+        run_epoch: int,
+        *,
+        flush_rows: int,
+        flush_seconds: float,
+    ) -> None:
+        self._run, self._folder, self._schema = run, folder, schema
+        self._run_epoch = run_epoch
+        self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
+        self._buffer: list[Any] = []
+        self._written: asyncio.Future[None] | None = None
+        """Done when the rows that are in the buffer now lie in a shard."""
+        self._oldest = 0.0
+        self._in_flight = 0
+        self._clock: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self.shards = 0
+        """Shards written so far."""
+
+    def begin(self, count: int) -> None:
+        """Says that `count` rows are on their way."""
+        self._in_flight += count
+
+    async def add(self, row: Any, at_once: bool = False) -> None:
+        """Takes one finished row; returns when it lies in a shard.
+
+        Args:
+            at_once: writes a shard now, with whatever else is held.
+
+        Raises:
+            OSError: the shard can't be written; its rows are not done, and a restart makes them again.
+            FencedError: another start of the stage has taken over.
+        """
+        if self._written is None:
+            self._written = asyncio.get_running_loop().create_future()
+            self._oldest = time.monotonic()
+        self._buffer.append(row)
+        self._in_flight -= 1
+        written = self._written
+        if at_once or len(self._buffer) >= self._flush_rows or self._in_flight == 0:
+            await self.flush()
+        elif self._clock is None or self._clock.done():
+            self._clock = asyncio.create_task(self._flush_in_time())
+        await asyncio.shield(written)
+
+    async def _flush_in_time(self) -> None:
+        """Flushes what has waited long enough, also while no other row ends."""
+        while self._buffer:
+            await asyncio.sleep(max(0.0, self._oldest + self._flush_seconds - time.monotonic()))
+            if self._buffer and time.monotonic() - self._oldest >= self._flush_seconds:
+                try:
+                    await self.flush()
+                except (OSError, FencedError):
+                    return  # those who wait for the rows have been told
+
+    async def flush(self) -> None:
+        """Writes what is held as one shard, named by the run epoch and a hash of its ids."""
+        async with self._writing:
+            rows, written = self._buffer, self._written
+            if written is None:
+                return
+            self._buffer, self._written = [], None
+            try:
+                await asyncio.to_thread(self._write, rows)
+            except (OSError, FencedError) as error:
+                written.set_exception(error)
+                written.exception()  # it is raised here as well: not another word about it from asyncio
+                raise
+            self.shards += 1
+            written.set_result(None)
+
+    def _write(self, rows: list[Any]) -> None:
+        name = f"e{self._run_epoch:04d}-{digest_ids([row.id for row in rows])}.parquet"
+        table = to_table(rows, self._schema)
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            try:
+                self._check_epoch()
+                self._run.write_table(table, *self._folder, name)
+                return
+            except OSError as error:
+                if attempt == _WRITE_ATTEMPTS or error.errno in _WAITING_IS_USELESS:
+                    raise
+                say(f"shard {name}: attempt {attempt} of {_WRITE_ATTEMPTS} failed ({error}), trying again")
+                time.sleep(min(2.0**attempt, 30.0) / 4)
+
+    def _check_epoch(self) -> None:
+        if int(self._run.read_text(*self._folder, EPOCH_FILE)) != self._run_epoch:
+            raise FencedError(f"start {self._run_epoch} is over: another one has begun")
+
+
+class WrittenRows:
+    """What the shards of this start hold, for rows that may have been written by an actor that died."""
+
+    def __init__(self, run: RunDir, folder: tuple[str, ...], run_epoch: int) -> None:
+        self._run, self._folder = run, folder
+        self._prefix = f"e{run_epoch:04d}-"
+        self._lock = threading.Lock()
+        self._read: set[str] = set()
+        self._found: dict[int, dict[str, Any]] = {}
+
+    def look_up(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+        """`id`, `status` and `reason` of those that lie in a shard; each shard is read once."""
+        with self._lock:  # asked from a thread for each task
+            for path in self._run.parquet_files(*self._folder):
+                if path not in self._read and path.rpartition("/")[2].startswith(self._prefix):
+                    with self._run.open_parquet(path) as file:
+                        for row in file.read(columns=["id", "status", "reason"]).to_pylist():
+                            self._found[row["id"]] = row
+                    self._read.add(path)
+        return [self._found[one] for one in ids if one in self._found]

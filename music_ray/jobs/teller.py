@@ -1,0 +1,143 @@
+"""Says how a job goes: a line every few seconds, in a terminal and in a job log alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from music_ray.jobs.board import REPORT_SECONDS
+from music_ray.jobs.watch import Stop, Watch
+from music_ray.progress import duration, say
+
+TELL_SECONDS = 10.0
+
+
+class Teller:
+    """Follows the board from a thread of the driver until it is left; asks the watches on the way.
+
+    Args:
+        unit: what a row is called, e.g. 'rollouts'.
+        total: rows there are; done: those of earlier starts.
+        keep: called with the totals every few seconds, to record what is used.
+    """
+
+    def __init__(
+        self,
+        board: Any,
+        watches: Sequence[Watch],
+        *,
+        name: str,
+        unit: str,
+        total: int,
+        done: int,
+        stall_seconds: float,
+        keep: Callable[[dict[str, Any]], None] = lambda totals: None,
+    ) -> None:
+        self._keep = keep
+        self._board, self._watches = board, watches
+        self._name, self._unit, self._total, self._before = name, unit, total, done
+        self._stall_seconds = stall_seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-progress", daemon=True)
+        self._started = time.monotonic()
+        self._first_answer: float | None = None
+        self._last_calls = 0
+        self._last_answer = self._started
+        self._stall_said = 0.0
+        self._deaths_said = 0
+        self.errors: Counter[str] = Counter()
+        """Error rows of this start by reason; the driver counts them."""
+        self.stop: Stop | None = None
+        """Why the job ends early, as soon as a watch says so."""
+        self.totals: dict[str, Any] = {}
+        """Board.totals as last seen."""
+
+    def __enter__(self) -> Teller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+
+    def end(self, stop: Stop) -> None:
+        """Ends the job early: the first reason counts, and all actors get its word."""
+        if self.stop is None:
+            self.stop = stop
+            self._board.direct.remote(stop.directive)
+
+    def look(self, timeout: float = 5.0) -> dict[str, Any]:
+        """Asks the board now."""
+        import ray
+
+        self.totals = ray.get(self._board.totals.remote(), timeout=timeout)
+        return self.totals
+
+    def _run(self) -> None:
+        from ray.exceptions import RayError
+
+        while not self._over.wait(TELL_SECONDS):
+            try:
+                totals = self.look()
+            except RayError:  # Ray is on its way down; the driver's main thread says why
+                return
+            self._record(totals)
+            now = time.monotonic()
+            for line in (*self.news(totals, now), self.line(totals, now)):
+                say(line)
+            for watch in self._watches:
+                if self.stop is None and (stop := watch.on_totals(totals)):
+                    self.end(stop)
+
+    def _record(self, totals: dict[str, Any]) -> None:
+        try:
+            self._keep(totals)
+        except OSError as error:  # the next one replaces it; engines that can't write shards will say so
+            say(f"{self._name}: what is used could not be recorded ({error})")
+
+    def line(self, totals: dict[str, Any], now: float) -> str:
+        """How far, how fast, how long still."""
+        made = totals.get("ok", 0) + totals.get("error", 0)
+        parts = [f"{self._name}: {min(self._before + made, self._total)}/{self._total} {self._unit}"]
+        calls = totals.get("calls", 0)
+        if not calls and self._first_answer is None:
+            return f"{parts[0]} · engines starting · {duration(now - self._started)} so far"
+        if self._first_answer is None:
+            self._first_answer = now - REPORT_SECONDS
+        working = max(now - self._first_answer, REPORT_SECONDS)
+        parts.append(f"{made / working:.2f}/s")
+        parts.append(f"{calls} calls")
+        tokens, prompt = totals.get("completion", 0), totals.get("prompt", 0)
+        parts.append(f"{tokens} tokens, {tokens / working:.0f}/s")
+        if prompt:
+            parts.append(f"cache {totals.get('cached', 0) / prompt:.0%}")
+        if self.errors:
+            parts.append("errors: " + ", ".join(f"{name} {n}" for name, n in self.errors.most_common(3)))
+        parts.append(f"{totals['alive']} engine(s), {totals.get('in_flight', 0)} in flight")
+        left = self._total - self._before - made
+        if made and left > 0:
+            parts.append(f"{duration(left * working / made)} left")
+        parts.append(f"{duration(now - self._started)} so far")
+        return " · ".join(parts)
+
+    def news(self, totals: dict[str, Any], now: float) -> list[str]:
+        """What has happened since the last time: engines that died, and that nothing happens any more."""
+        said = [
+            f"{self._name}: an engine died ({reason}); its {self._unit} are tried again"
+            for reason in totals["deaths"][self._deaths_said :]
+        ]
+        self._deaths_said = len(totals["deaths"])
+        if totals.get("calls", 0) != self._last_calls:
+            self._last_calls, self._last_answer, self._stall_said = totals["calls"], now, 0.0
+        silent = now - self._last_answer
+        if self._first_answer is not None and silent >= max(self._stall_seconds, 2 * self._stall_said):
+            self._stall_said = silent
+            said.append(
+                f"{self._name}: stalled: no engine has answered for {duration(silent)}; {totals['alive']} "
+                f"engine(s) heard of, {totals.get('in_flight', 0)} {self._unit} in flight (Ctrl-C keeps what "
+                "is finished, and the same command goes on)"
+            )
+        return said

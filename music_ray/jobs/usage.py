@@ -1,0 +1,45 @@
+"""What a job has used over all its starts: engine time and tokens, kept while it works.
+
+Each start has a small file of its own that is written anew every few seconds, so that what a driver
+used that was killed is counted as well, up to its last seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from music_ray.rundir import RunDir
+
+FOLDER = "usage"
+
+
+def write_usage(run: RunDir, name: str, run_epoch: int, totals: dict[str, Any]) -> None:
+    """Records the numbers of Board.totals for this start."""
+    engine = run.config.engine
+    seconds = totals["engine_seconds"]
+    numbers = {key: value for key, value in totals.items() if isinstance(value, int | float)}
+    for transient in ("actors", "alive", "obeyed", "in_flight"):
+        numbers.pop(transient, None)
+    numbers |= {
+        "gpu_seconds": seconds * engine.gpus_per_engine,
+        "cpu_seconds": seconds * engine.cpus_per_engine,
+    }
+    run.write_text(json.dumps(numbers, indent=1), FOLDER, f"{name}-e{run_epoch:04d}.json")
+
+
+def read_usage(run: RunDir, name: str, before: int | None = None) -> Counter[str]:
+    """Sums over all starts, or over those before the start `before`.
+
+    Returns:
+        gpu_seconds, cpu_seconds, engine_seconds, and counters of calls, rows and tokens; tokens also by
+        role, as 'user.prompt'.
+    """
+    used: Counter[str] = Counter()
+    epoch = 1
+    while run.exists(FOLDER, f"{name}-e{epoch:04d}.json"):
+        if before is None or epoch < before:
+            used.update(json.loads(run.read_text(FOLDER, f"{name}-e{epoch:04d}.json")))
+        epoch += 1
+    return used

@@ -1,0 +1,188 @@
+"""Plan against truth: what plan.json foresaw before the rollouts, beside what the manifest and shards say.
+
+A row is there only where the plan has the number and the run knows it by now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from music_ray.costs import TOKEN_KINDS, spent
+from music_ray.errors import RunFolderError
+from music_ray.jobs.shards import read_batches, read_index
+from music_ray.report.show import count, percent
+from music_ray.rundir import RunDir
+
+PLAN_FILE = "plan.json"
+_SHARDS = ("rollouts", "shards")
+_LABELS = {
+    "generate.rollouts": "rollouts",
+    "generate.calls.assistant": "calls of the assistant",
+    "generate.calls.user": "calls of the user simulator",
+    "generate.calls.contrast": "calls that write contrasts",
+    "generate.prompt_tokens": "prompt tokens",
+    "generate.cached_tokens": "of these from the prefix cache",
+    "generate.completion_tokens": "completion tokens",
+    "generate.wall_hours": "hours of generate",
+    "generate.gpu_hours": "GPU hours of generate",
+    "generate.cost": "cost of generate",
+    "pairs.accepted": "accepted pairs",
+    "mix.preferences": "pairs of D in the mix",
+    "mix.music": "MUSIC pairs in the mix",
+    "train.tokens": "trained tokens",
+    "train.wall_hours": "hours of training steps",
+    "evaluate.pairs": "evaluated pairs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One number as it was planned and as it came."""
+
+    label: str
+    unit: str
+    low: float
+    expected: float
+    high: float
+    truth: float
+    basis: str
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether the plan gave more than one number."""
+        return not self.low == self.expected == self.high
+
+    @property
+    def ratio(self) -> str:
+        """Truth over expectation."""
+        return percent(self.truth / self.expected) if self.expected else ""
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        if not self.has_bounds:
+            return ""
+        # A plan may be off by rounding; not by more.
+        if self.truth > self.high * 1.0001:
+            return "above the plan"
+        return "below the plan" if self.truth < self.low * 0.9999 else "as planned"
+
+    def shown(self, value: float) -> str:
+        """A number of this row."""
+        return f"{value:,.2f}" if abs(value) < 100 and value != int(value) else count(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The plan beside the truth."""
+
+    num_seeds: int
+    rows_there: int
+    """Rollouts that were there when it was made: 0, unless the plan was made late."""
+    rows: list[Compared]
+
+
+def read_comparison(run: RunDir, manifest: dict[str, Any]) -> Comparison | None:
+    """Compares the first plan of plan.json with what is known; None without a plan or a truth.
+
+    Raises:
+        RunFolderError: plan.json is damaged.
+    """
+    if not run.exists(PLAN_FILE):
+        return None
+    truth = {name: value for name, value in _truth(run, manifest).items() if value is not None}
+    try:
+        plan = json.loads(run.read_text(PLAN_FILE))["first"]
+        rows = [
+            Compared(
+                label=label,
+                unit=quantity["unit"],
+                low=float(quantity["low"]),
+                expected=float(quantity["expected"]),
+                high=float(quantity["high"]),
+                truth=truth[name],
+                basis=str(quantity["basis"]),
+            )
+            for name, label in _LABELS.items()
+            if name in truth and (quantity := plan["quantities"].get(name))
+        ]
+        return Comparison(int(plan["num_seeds"]), int(plan["rows_there"]), rows) if rows else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{run.display(PLAN_FILE)} is damaged ({type(error).__name__}: {error}): "
+            "`music-ray plan` makes it anew"
+        ) from None
+
+
+def _truth(run: RunDir, manifest: dict[str, Any]) -> dict[str, float | None]:
+    stages = manifest.get("stages", {})
+
+    def done(stage: str) -> dict[str, Any]:
+        record = stages.get(stage, {})
+        return record if record.get("status") == "done" else {}
+
+    truth: dict[str, float | None] = {}
+    if generate := done("generate"):
+        truth |= _generate_truth(run, manifest, generate)
+    if pairs := done("pairs"):
+        truth["pairs.accepted"] = pairs.get("counts", {}).get("accepted")
+    if mix := done("mix"):
+        truth["mix.preferences"] = mix.get("counts", {}).get("preferences")
+        truth["mix.music"] = mix.get("counts", {}).get("music")
+    if train := done("train"):
+        truth["train.tokens"] = train.get("tokens", {}).get("trained")
+        truth["train.wall_hours"] = _hours(train.get("seconds_by_part", {}).get("steps"))
+    if evaluate := done("evaluate"):
+        counts = evaluate.get("counts", {})
+        pairs_seen = [number for name, number in counts.items() if name.startswith("pairs_")]
+        truth["evaluate.pairs"] = sum(pairs_seen) if pairs_seen else None
+    return truth
+
+
+def _generate_truth(run: RunDir, manifest: dict[str, Any], record: dict[str, Any]) -> dict[str, float | None]:
+    calls, tokens = _count_calls(run)
+    used = manifest.get("usage", {}).get("generate", {})
+    truth: dict[str, float | None] = {
+        "generate.rollouts": record.get("counts", {}).get("seeds"),
+        "generate.wall_hours": _hours(record.get("total_seconds")),
+        "generate.gpu_hours": _hours(used.get("gpu_seconds")),
+    }
+    for role in ("assistant", "user", "contrast"):
+        truth[f"generate.calls.{role}"] = calls[role]
+    for kind in TOKEN_KINDS:
+        truth[f"generate.{kind}_tokens"] = record.get("tokens", {}).get(kind)
+    if used:
+        bill = spent(used.get("gpu_seconds", 0.0), used.get("cpu_seconds", 0.0), tokens, run.config)
+        truth["generate.cost"] = None if bill.unpriced else bill.cost
+    return truth
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
+
+
+def _count_calls(run: RunDir) -> tuple[Counter[str], Mapping[str, Mapping[str, int]]]:
+    """Calls by role, and tokens by role and kind, of the rows that count and whose seeds are there."""
+    calls: Counter[str] = Counter()
+    tokens: dict[str, Counter[str]] = {}
+    index = read_index(run, _SHARDS)
+    seeds = [row["id"] for row in run.read_rows("seeds", "contexts", columns=["id"])]
+    if seeds:
+        index = index.only(np.sort(np.array(seeds, dtype=np.int64)))
+    for batch in read_batches(run, index, ["calls"]):
+        flat = batch.column("calls").flatten()
+        roles = pc.struct_field(flat, "role")
+        for role in pc.unique(roles).to_pylist():
+            mine = flat.filter(pc.equal(roles, role))
+            calls[role] += len(mine)
+            kinds = tokens.setdefault(role, Counter())
+            for kind in TOKEN_KINDS:
+                kinds[kind] += pc.sum(pc.struct_field(mine, f"{kind}_tokens")).as_py() or 0
+    return calls, tokens

@@ -1,0 +1,115 @@
+"""Jobs on a real local Ray: deadly rows, errors, words to all actors. Rows are counted in the shards."""
+
+import pyarrow as pa
+import pytest
+
+from music_ray.config.load import resolve_config
+from music_ray.errors import StageError
+from music_ray.jobs import driver
+from music_ray.jobs.job import Job
+from music_ray.jobs.shards import read_index, read_rows
+from music_ray.jobs.usage import read_usage
+from music_ray.jobs.watch import DRAIN, ErrorRate, Stop
+from music_ray.rundir import RunDir
+from music_ray.schema import ROLLOUT_SCHEMA
+from tests.jobs.workers import TestWorker
+
+pytestmark = pytest.mark.slow
+SHARDS = ("rollouts", "shards")
+assert TestWorker
+
+
+@pytest.fixture(scope="module")
+def ray_up():
+    import ray
+
+    from music_ray.ray_session import ensure_ray
+
+    ensure_ray(resolve_config({"name": "t", "ray": {"num_cpus": 3}}))
+    yield
+    ray.shutdown()
+
+
+def run_of(tmp_path, num_rows, **generate):
+    settings = {"conversations_per_task": 4, "tasks_in_flight": 2, "flush_rows": 8, "flush_seconds": 0.3}
+    run = RunDir(
+        resolve_config(
+            {
+                "name": "t",
+                "runs_dir": str(tmp_path),
+                "engine": {"kind": "scripted"},
+                "generate": {**settings, **generate},
+            }
+        )
+    )
+    run.write_table(pa.table({"id": pa.array(range(num_rows), type=pa.int64())}), "in", "rows.parquet")
+    return run
+
+
+def go(run, *, epoch=1, watches=(), total=0, **payload):
+    job = Job("test", "rows", "tests.jobs.workers:TestWorker", SHARDS, ROLLOUT_SCHEMA, epoch, payload)
+    done = read_index(run, SHARDS).ids
+    driver.run_job(run, job, run.parquet_files("in"), done, total=total, watches=watches)
+
+
+def outcome(run):
+    rows = list(run.read_rows(*SHARDS))
+    assert len(rows) == len({row["id"] for row in rows}), "an id came out twice"
+    return {row["id"]: (row["status"], row["reason"]) for row in rows}
+
+
+@pytest.mark.parametrize("how", ["declared", "killed"])
+def test_the_one_row_that_kills_engines_is_found_and_all_others_come_out(ray_up, tmp_path, how):
+    run = run_of(tmp_path, 40)
+    go(run, deadly=[17], how=how, total=40)
+    rows = outcome(run)
+    assert rows.pop(17) == ("error", "engine_died")
+    assert rows == {one: ("ok", "") for one in range(40) if one != 17}
+    detail = {row["id"]: row["detail"] for row in run.read_rows(*SHARDS)}[17]
+    assert detail == ("3 engines died with it" if how == "declared" else "9 engines died with it")
+
+
+def test_too_many_errors_end_the_job_and_what_is_finished_is_kept(ray_up, tmp_path):
+    run = run_of(tmp_path, 200, max_error_rate=0.5, error_rate_after=10)
+    watch = ErrorRate(0.5, 10, "there")
+    with pytest.raises(StageError, match=r"rows failed \(bad \d+\), generate.max_error_rate is 0.5"):
+        go(run, failing=range(200), seconds=0.05, watches=[watch], total=200)
+    assert 10 <= len(outcome(run)) < 200
+    go(run, epoch=2, total=200)  # what failed stays failed, the rest is made
+    rows = outcome(run)
+    assert len(rows) == 200 and {status for status, _ in rows.values()} == {"ok", "error"}
+
+
+class Enough:
+    """Stops after so many rows, and lets what is in flight come out."""
+
+    def __init__(self, number):
+        self.number, self.seen = number, 0
+
+    def on_results(self, ids, statuses, reasons):
+        self.seen += len(ids)
+        return Stop(StageError("that is enough"), DRAIN) if self.seen >= self.number else None
+
+    def on_totals(self, totals):
+        return None
+
+
+def test_draining_finishes_what_is_in_flight_and_begins_nothing(ray_up, tmp_path):
+    run = run_of(tmp_path, 400)
+    with pytest.raises(StageError, match=r"^that is enough$"):
+        go(run, seconds=0.3, watches=[Enough(8)], total=400)
+    made = len(outcome(run))
+    assert 8 <= made < 400
+    assert read_usage(run, "test")["engine_seconds"] > 0 and read_usage(run, "test", before=1) == {}
+    go(run, epoch=2, total=400)
+    assert len(outcome(run)) == 400
+    epochs = [row["run_epoch"] for row in read_rows(run, read_index(run, SHARDS), ["run_epoch"])]
+    assert len(epochs) == 400
+
+
+def test_a_mistake_in_the_worker_is_a_bug_with_its_traceback(ray_up, tmp_path):
+    from ray.exceptions import RayTaskError
+
+    run = run_of(tmp_path, 4)
+    with pytest.raises(RayTaskError, match="int"):
+        go(run, seconds="a string", total=4)

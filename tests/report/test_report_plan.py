@@ -1,0 +1,91 @@
+"""The report's comparison of plan and truth: from plan.json, the manifest and the shards alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from music_ray.report.collect import collect
+from music_ray.report.plan import Comparison, read_comparison
+from music_ray.rundir import RunDir
+from tests.report.report_folder import write_run
+from tests.report.test_report_build import build
+
+
+def write_plan(run: RunDir, **quantities: tuple[float, float, float]) -> None:
+    """A plan.json with these numbers; '__' stands for the dot in their names."""
+    first = {
+        "num_seeds": 6,
+        "rows_there": 0,
+        "quantities": {
+            name.replace("__", "."): {
+                "low": low, "expected": expected, "high": high, "unit": "things", "basis": "a guess <b>",
+            }
+            for name, (low, expected, high) in quantities.items()
+        },
+    }  # fmt: skip
+    run.write_text(json.dumps({"plan_version": 1, "first": first, "latest": {}}), "plan.json")
+
+
+def compared(run: RunDir) -> Comparison:
+    found = read_comparison(run, run.manifest())
+    assert found is not None
+    return found
+
+
+def test_truth_comes_from_manifest_and_shards(run: RunDir) -> None:
+    write_plan(
+        run,
+        generate__rollouts=(6, 6, 6),
+        generate__calls__assistant=(6, 6, 6),
+        generate__prompt_tokens=(10_000, 11_000, 11_500),
+        generate__completion_tokens=(1_400, 1_500, 1_600),
+        pairs__accepted=(4, 5, 6),
+        mix__music=(1, 4, 5),
+        train__wall_hours=(1, 1, 1),
+    )
+    rows = {row.label: row for row in compared(run).rows}
+    # Nobody recorded how long the training steps took: the row is left out.
+    assert {label: (row.truth, row.ratio, row.verdict) for label, row in rows.items()} == {
+        "rollouts": (6, "100.0%", ""),
+        "calls of the assistant": (6, "100.0%", ""),
+        "prompt tokens": (12_000, "109.1%", "above the plan"),
+        "completion tokens": (1_500, "100.0%", "as planned"),
+        "accepted pairs": (3, "60.0%", "below the plan"),
+        "MUSIC pairs in the mix": (3, "75.0%", "as planned"),
+    }
+
+
+def test_hours_and_cost_are_what_the_run_has_used(make_run: Callable[..., RunDir]) -> None:
+    run = make_run(costs={"gpu_hour": 2.0}, engine={"gpus_per_engine": 1})
+    write_run(run)
+    run.add_usage("generate", engine_seconds=5400.0, gpu_seconds=5400.0, cpu_seconds=5400.0)
+    write_plan(run, generate__gpu_hours=(1, 1, 2), generate__cost=(2, 2, 4), generate__wall_hours=(0, 1, 2))
+    rows = {row.label: row for row in compared(run).rows}
+    assert rows["GPU hours of generate"].truth == 1.5
+    assert rows["cost of generate"].truth == 3.0
+    assert rows["hours of generate"].truth == pytest.approx(60 / 3600)
+
+
+def test_without_a_plan_there_is_nothing_to_compare(run: RunDir) -> None:
+    assert read_comparison(run, run.manifest()) is None
+    assert "Plan against truth by stage" in build(run).text
+    assert "before the first rollout" not in build(run).text
+
+
+def test_the_page_shows_the_table(run: RunDir) -> None:
+    write_plan(run, generate__prompt_tokens=(10_000, 11_000, 11_500))
+    text = build(run).text
+    assert "Planned for 6 seeds before the first rollout" in text
+    assert "prompt tokens 10,000 11,000 11,500 12,000 109.1% above the plan a guess <b>" in text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"first": {"quantities": 3}}', '{"first": {}}'])
+def test_a_damaged_plan_costs_the_table_alone(run: RunDir, content: str) -> None:
+    run.write_text(content, "plan.json")
+    data: Any = collect(run)
+    assert data.plan is None
+    assert [sentence for sentence in data.damage if sentence.startswith("plan.json could not be read")]
