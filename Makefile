@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs fmt lock clean
+.PHONY: help setup demo test check docs fmt lock clean bench-contrasts
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: setup ## The whole road on this machine: seeds to report, in runs/demo (fi
 # Tests that want a GPU, or that kill workers for minutes, are asked for by name: pytest -m faults
 test: setup ## Run the tests, the slow ones included
 	$(PY) -m pytest -m "not gpu and not faults" --durations=15
+
+bench-contrasts: setup ## What the contrast and user modes cost and achieve, with the demo model (20 minutes)
+	$(PY) -m music_ray.bench.contrasts
 
 check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .

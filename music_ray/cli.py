@@ -184,9 +184,7 @@ def audit(
 
     is_run = auditing.is_run_folder(run)
     found = (
-        auditing.run_audit(RunDir(_config_of_run(run)))
-        if is_run
-        else auditing.audit_path(run, AuditConfig())
+        auditing.run_audit(RunDir(_config_of_run(run))) if is_run else auditing.audit_path(run, AuditConfig())
     )
     show(found)
     if fail_above is not None:

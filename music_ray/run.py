@@ -69,6 +69,20 @@ def _bring_to_end(run: RunDir, stage: str, *, again: bool) -> None:
     seconds = time.monotonic() - started
     run.finish_stage(stage, facts.pop("output"), seconds, **facts)
     say(f"{stage}: done in {duration(seconds)}{_summary(facts.get('counts', {}))}")
+    _look_at(run, stage, facts.get("counts", {}))
+
+
+def _look_at(run: RunDir, stage: str, counts: dict[str, Any]) -> None:
+    """What a user wants to know before the next stage begins: what the run will take, what the pairs show."""
+    if stage == "seeds":
+        from music_ray.planning.make import write_plan
+        from music_ray.planning.show import one_line
+
+        say(f"plan: {one_line(write_plan(run))}")
+    if stage == "pairs" and counts.get("accepted"):
+        from music_ray.generate.audit.run import run_audit
+
+        say(f"audit: {run_audit(run).verdict}")
 
 
 def _function(stage: str, start: int) -> Callable[[RunDir], dict[str, Any]]:

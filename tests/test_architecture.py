@@ -14,13 +14,13 @@ MODULES = {
     for path in FILES
 }
 
-STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "bench")
+STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature")
 SHARED = (
     "chat", "costs", "engines", "identity", "jobs", "models", "preflight", "progress", "prompts",
     "provenance", "ray_session", "reward_model", "run_lock", "rundir",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
-ENTRY = ("cli", "run", "__main__")
+ENTRY = ("cli", "run", "__main__", "bench")
 
 HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "peft", "sklearn", "matplotlib"}
 MAY_LOAD_AT_ONCE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from music_ray.engines import make_engines
 from music_ray.engines.base import Completion, Engine, Prompt, RoleEngines
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.rollout import Cast, error_row, roll_out
+from music_ray.jobs.metrics import Metrics
 from music_ray.schema import Rollout, seed_from_row
 
 
@@ -21,10 +23,17 @@ class CountingEngine:
     engine: Engine
     role: str
     counts: Counter[str]
+    metrics: Metrics
 
     async def generate(self, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Completion:
         """See Engine.generate."""
-        completion = await self.engine.generate(prompt, sampling, seed)
+        started = time.monotonic()
+        try:
+            completion = await self.engine.generate(prompt, sampling, seed)
+        except Exception as error:
+            self.metrics.count_error(self.role, type(error).__name__)
+            raise
+        self.metrics.count_call(self.role, completion, time.monotonic() - started)
         counts, role = self.counts, self.role
         counts["calls"] += 1
         for kind in ("prompt", "cached", "completion"):
@@ -49,7 +58,7 @@ class RolloutWorker:
         payload: pool, the messages of the neighbour mode's pool.
     """
 
-    def __init__(self, config: RunConfig, run_epoch: int, payload: dict[str, Any]) -> None:
+    def __init__(self, config: RunConfig, run_epoch: int, payload: dict[str, Any], metrics: Metrics) -> None:
         contrast = config.contrast
         pool = None
         if contrast.mode == "neighbour":
@@ -58,7 +67,7 @@ class RolloutWorker:
         self._counts: Counter[str] = Counter()
         counting = RoleEngines(
             **{
-                role: CountingEngine(getattr(engines, role), role, self._counts)
+                role: CountingEngine(getattr(engines, role), role, self._counts, metrics)
                 for role in ("assistant", "user", "contrast")
             }
         )

@@ -56,7 +56,8 @@ class JobActor:
     def _start(self, job: Job, config_json: str) -> None:
         config = RunConfig.model_validate_json(config_json)
         generate = config.generate
-        self._worker: Worker = load_worker(job.worker)(config, job.run_epoch, job.payload)
+        self._metrics = Metrics(config.name)
+        self._worker: Worker = load_worker(job.worker)(config, job.run_epoch, job.payload, self._metrics)
         run = RunDir(config)
         self._written = WrittenRows(run, job.folder, job.run_epoch)
         self._ledger = ShardWriter(
@@ -66,8 +67,8 @@ class JobActor:
             job.run_epoch,
             flush_rows=generate.flush_rows,
             flush_seconds=generate.flush_seconds,
+            on_shard=self._metrics.shard_written,
         )
-        self._metrics = Metrics(config.name)
         self._max_deaths = generate.max_engine_deaths
         self._room = asyncio.Semaphore(generate.rows_in_flight(config.engine))
         self._suspects = [asyncio.Semaphore(number) for number in SUSPECTS_AT_ONCE]
@@ -82,11 +83,11 @@ class JobActor:
             return _result([{"id": 0, "status": MISTAKE, "reason": self._mistake}])
         if self._reporting is None:
             self._reporting = asyncio.create_task(self._report())
-        if self._directive != GO_ON:
-            return _result([{"id": 0, "status": SKIPPED, "reason": ""}])
         rows = batch.to_pylist()
         ids = [row["id"] for row in rows]
-        again, suspects = await self._board.begin.remote(ids)
+        self._directive, again, suspects = await self._board.begin.remote(ids)
+        if self._directive != GO_ON:
+            return _result([{"id": 0, "status": SKIPPED, "reason": ""}])
         # The actor that had this task may have died after it wrote a shard and before it could say so.
         there = await asyncio.to_thread(self._written.look_up, ids) if again else []
         rows = [row for row in rows if row["id"] not in {one["id"] for one in there}]

@@ -59,21 +59,23 @@ class Board:
         actor.counts, actor.seen, actor.heard = counts, now, heard
         return self._directive
 
-    def begin(self, ids: list[int]) -> tuple[bool, dict[int, tuple[int, int]]]:
+    def begin(self, ids: list[int]) -> tuple[str, bool, dict[int, tuple[int, int]]]:
         """Rows of a task: those that are not in flight are so from now.
 
         Returns:
-            whether Ray tries this task again (it does so even with a task whose result has arrived, when
-            the actor dies right after it), and of the rows that were in an engine before and did not come
-            out: (starts, declared).
+            the word to all, whether Ray tries this task again (it does so even with a task whose result has
+            arrived, when the actor dies right after it), and of the rows that were in an engine before and
+            did not come out: (starts, declared).
         """
+        if self._directive != GO_ON:
+            return self._directive, False, {}
         again = ids[0] in self._tasks
         self._tasks.add(ids[0])
         suspects = {one: self._rows[one] for one in ids if one in self._rows}
         for one in ids:
             if one not in suspects:
                 self._rows[one] = _InFlight(starts=1)
-        return again, {one: (row.starts, row.declared) for one, row in suspects.items()}
+        return GO_ON, again, {one: (row.starts, row.declared) for one, row in suspects.items()}
 
     def enter(self, one: int) -> None:
         """A row that was in flight when an actor died goes into an engine again."""
@@ -100,14 +102,15 @@ class Board:
         """Sums over all actors there ever were, and how the living ones are.
 
         Returns:
-            the counters' sums, and: actors (that ever reported), alive (heard of lately), engine_seconds
-            (their lifetimes, the start of the engine included), deaths, obeyed (of the living, how many
-            have carried out the word).
+            the counters' sums, and: tasks (that were begun), actors (that ever reported), alive (heard of
+            lately), engine_seconds (their lifetimes, the start of the engine included), deaths, obeyed (of
+            the living, how many have carried out the word).
         """
         now = time.monotonic()
         alive = [actor for actor in self._actors.values() if now - actor.seen < ALIVE_SECONDS]
         sums: dict[str, Any] = {
             "actors": len(self._actors),
+            "tasks": len(self._tasks),
             "alive": len(alive),
             "obeyed": sum(actor.heard == self._directive for actor in alive),
             "engine_seconds": sum(actor.seen - actor.born for actor in self._actors.values()),

@@ -182,7 +182,9 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
             batch_format="pyarrow",
         )
     at_once = -(-generate.rows_in_flight(engine) // generate.conversations_per_task)
-    return rows.repartition(target_num_rows_per_block=generate.conversations_per_task).map_batches(
+    # strict: else Ray Data fuses filter, cut and actors into one, and a task is a whole file.
+    tasks = rows.repartition(target_num_rows_per_block=generate.conversations_per_task, strict=True)
+    return tasks.map_batches(
         JobActor,
         fn_constructor_args=(job, config.model_dump_json(), board),
         batch_size=None,

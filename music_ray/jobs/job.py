@@ -52,7 +52,7 @@ class Job:
     unit: str
     """What a row is called, e.g. 'rollouts'."""
     worker: str
-    """module:callable that makes a Worker of (config, run_epoch, payload)."""
+    """module:callable that makes a Worker of (config, run_epoch, payload, metrics)."""
     folder: tuple[str, ...]
     """Where in the run folder the shards lie."""
     schema: pa.Schema

@@ -12,7 +12,7 @@ import asyncio
 import errno
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -48,7 +48,9 @@ class ShardWriter:
         *,
         flush_rows: int,
         flush_seconds: float,
+        on_shard: Callable[[int], None] = lambda rows: None,
     ) -> None:
+        self._on_shard = on_shard
         self._run, self._folder, self._schema = run, folder, schema
         self._run_epoch = run_epoch
         self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
@@ -112,6 +114,7 @@ class ShardWriter:
                 written.exception()  # it is raised here as well: not another word about it from asyncio
                 raise
             self.shards += 1
+            self._on_shard(len(rows))
             written.set_result(None)
 
     def _write(self, rows: list[Any]) -> None:

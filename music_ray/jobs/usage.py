@@ -7,8 +7,11 @@ used that was killed is counted as well, up to its last seconds.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
+
+import pyarrow.fs as pafs
 
 from music_ray.rundir import RunDir
 
@@ -37,9 +40,9 @@ def read_usage(run: RunDir, name: str, before: int | None = None) -> Counter[str
         role, as 'user.prompt'.
     """
     used: Counter[str] = Counter()
-    epoch = 1
-    while run.exists(FOLDER, f"{name}-e{epoch:04d}.json"):
-        if before is None or epoch < before:
-            used.update(json.loads(run.read_text(FOLDER, f"{name}-e{epoch:04d}.json")))
-        epoch += 1
+    selector = pafs.FileSelector(run.path(FOLDER), allow_not_found=True)
+    for info in run.fs.get_file_info(selector):
+        found = re.fullmatch(rf"{re.escape(name)}-e(\d+)\.json", info.base_name)
+        if found and (before is None or int(found[1]) < before):
+            used.update(json.loads(run.read_text(FOLDER, info.base_name)))
     return used

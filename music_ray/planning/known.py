@@ -5,6 +5,7 @@ Only reads. A folder made with other settings still lends its seeds where those 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from music_ray.config import RunConfig
 from music_ray.errors import RunFolderError
 from music_ray.identity import same_keys, stage_keys
+from music_ray.jobs.usage import read_usage
 from music_ray.planning.lengths import SeedLengths, guessed_seeds, read_seeds
 from music_ray.planning.measured import Measured, read_measured
 from music_ray.rundir import RunDir
@@ -36,7 +38,7 @@ class Known:
     """Rollouts of these seeds; None where there is none, or the folder's are of other settings."""
     stages: dict[str, Any]
     """The manifest's records of stages."""
-    usage: dict[str, float]
+    usage: Mapping[str, float]
     """What the generate stage has used: engine_seconds, gpu_seconds, cpu_seconds."""
     canary: dict[str, Any]
     fits: bool
@@ -95,7 +97,7 @@ def read_known(run: RunDir) -> Known:
         has_seeds=has_seeds,
         measured=measured,
         stages=stages,
-        usage=manifest.get("usage", {}).get("generate", {}) if fits else {},
+        usage=read_usage(run, "generate") if fits else {},
         canary=manifest.get("canary", {}) if fits else {},
         fits=fits,
         notes=notes,

@@ -88,3 +88,18 @@ def number(value: float | None, unit: str = "") -> str:
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.2f}"
+
+
+def one_line(plan: Plan) -> str:
+    """What the rollouts will take, for a log: tokens, and hours and cost where they are known."""
+    parts = [f"{plan.num_seeds:,} seeds"]
+    for name, label in (
+        ("generate.completion_tokens", "completion tokens"),
+        ("generate.gpu_hours", "GPU hours"),
+        ("generate.wall_hours", "hours"),
+        ("generate.cost", plan.currency),
+    ):
+        if quantity := plan.quantities.get(name):
+            low, expected, high = (f"{number:,.{0 if number >= 100 else 2}f}" for number in quantity.bounds)
+            parts.append(f"{expected} {label} ({low} to {high})")
+    return ", ".join([*parts, *plan.warnings]) + "; more by `music-ray plan`"

@@ -57,6 +57,7 @@ def render(data: ReportData) -> str:
             script=Markup(script),
             policy=_policy(script),
             training_charts=_safe(figures.training_charts(data.training)),
+            audit_chart=_safe_one(figures.audit_chart(data.audit)),
             accuracy_chart=_safe_one(figures.accuracy_chart(data.evaluation)),
             turns_charts=_safe(
                 {suite.name: chart for suite in suites if (chart := figures.turns_chart(suite)) is not None}

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from music_ray.config.load import dump_config
 from music_ray.errors import MusicRayError
+from music_ray.report.audit import AuditSection, read_audit
 from music_ray.report.evaluation import Evaluation, read_evaluation
 from music_ray.report.jsonlines import read_objects
 from music_ray.report.plan import Comparison, read_comparison
@@ -52,6 +53,7 @@ class ReportData:
     """Distinct provenance of the rollouts: what really wrote them."""
     training: Training | None
     evaluation: Evaluation | None
+    audit: AuditSection | None
     num_pairs: int
     pairs: list[Reading]
     num_refused: int
@@ -88,6 +90,7 @@ def collect(run: RunDir) -> ReportData:
         engines=_part(damage, "rollouts", lambda: _engines(run), []),
         training=_part(damage, "logs/train.jsonl", lambda: read_training(run), None),
         evaluation=evaluation,
+        audit=_part(damage, "audit/audit.json", lambda: read_audit(run), None),
         num_pairs=len(ids),
         pairs=pairs,
         num_refused=len(refused),

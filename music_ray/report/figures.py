@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from music_ray.report import charts
+from music_ray.report.audit import AuditSection
 from music_ray.report.charts import BAD, DIM, GOOD, INK, Interval, Line
 from music_ray.report.evaluation import UNTRAINED, Estimate, Evaluation, Suite
 from music_ray.report.training import Training
@@ -31,6 +32,17 @@ def training_charts(training: Training | None) -> dict[str, str]:
         for name, (lines, reference) in drawn.items()
         if any(math.isfinite(value) for line in lines for value in line.values)
     }
+
+
+def audit_chart(audit: AuditSection | None) -> str | None:
+    """The AUC of every view of the audit, MUSIC pairs above D."""
+    rows = [
+        Interval(f"{row.name}{of}", auc.value, auc.low, auc.high, colour)
+        for row in (audit.views if audit else ())
+        for of, auc, colour in (("", row.music, INK), (", D", row.preferences, DIM))
+        if auc is not None
+    ]
+    return charts.interval_chart("audit", "AUC of the shortcut audit", rows, "AUC") if rows else None
 
 
 def accuracy_chart(evaluation: Evaluation | None) -> str | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,13 @@ import pyarrow.compute as pc
 from music_ray.costs import TOKEN_KINDS, spent
 from music_ray.errors import RunFolderError
 from music_ray.jobs.shards import read_batches, read_index
+from music_ray.jobs.usage import read_usage
 from music_ray.report.show import count, percent
 from music_ray.rundir import RunDir
 
 PLAN_FILE = "plan.json"
 _SHARDS = ("rollouts", "shards")
+_ROLES = ("assistant", "user", "contrast")
 _LABELS = {
     "generate.rollouts": "rollouts",
     "generate.calls.assistant": "calls of the assistant",
@@ -130,7 +131,7 @@ def _truth(run: RunDir, manifest: dict[str, Any]) -> dict[str, float | None]:
 
     truth: dict[str, float | None] = {}
     if generate := done("generate"):
-        truth |= _generate_truth(run, manifest, generate)
+        truth |= _generate_truth(run, generate)
     if pairs := done("pairs"):
         truth["pairs.accepted"] = pairs.get("counts", {}).get("accepted")
     if mix := done("mix"):
@@ -146,20 +147,22 @@ def _truth(run: RunDir, manifest: dict[str, Any]) -> dict[str, float | None]:
     return truth
 
 
-def _generate_truth(run: RunDir, manifest: dict[str, Any], record: dict[str, Any]) -> dict[str, float | None]:
-    calls, tokens = _count_calls(run)
-    used = manifest.get("usage", {}).get("generate", {})
+def _generate_truth(run: RunDir, record: dict[str, Any]) -> dict[str, float | None]:
+    calls = _count_calls(run)
+    used = read_usage(run, "generate")
     truth: dict[str, float | None] = {
         "generate.rollouts": record.get("counts", {}).get("seeds"),
         "generate.wall_hours": _hours(record.get("total_seconds")),
-        "generate.gpu_hours": _hours(used.get("gpu_seconds")),
+        "generate.gpu_hours": _hours(used["gpu_seconds"]) if used else None,
     }
-    for role in ("assistant", "user", "contrast"):
+    for role in _ROLES:
         truth[f"generate.calls.{role}"] = calls[role]
     for kind in TOKEN_KINDS:
         truth[f"generate.{kind}_tokens"] = record.get("tokens", {}).get(kind)
     if used:
-        bill = spent(used.get("gpu_seconds", 0.0), used.get("cpu_seconds", 0.0), tokens, run.config)
+        # Also what was in flight when an engine was lost: it was paid for.
+        tokens = {role: {kind: used[f"{role}.{kind}"] for kind in TOKEN_KINDS} for role in _ROLES}
+        bill = spent(used["gpu_seconds"], used["cpu_seconds"], tokens, run.config)
         truth["generate.cost"] = None if bill.unpriced else bill.cost
     return truth
 
@@ -168,21 +171,15 @@ def _hours(seconds: float | None) -> float | None:
     return None if seconds is None else seconds / 3600
 
 
-def _count_calls(run: RunDir) -> tuple[Counter[str], Mapping[str, Mapping[str, int]]]:
-    """Calls by role, and tokens by role and kind, of the rows that count and whose seeds are there."""
+def _count_calls(run: RunDir) -> Counter[str]:
+    """Calls by role, of the rows that count and whose seeds are there."""
     calls: Counter[str] = Counter()
-    tokens: dict[str, Counter[str]] = {}
     index = read_index(run, _SHARDS)
     seeds = [row["id"] for row in run.read_rows("seeds", "contexts", columns=["id"])]
     if seeds:
         index = index.only(np.sort(np.array(seeds, dtype=np.int64)))
     for batch in read_batches(run, index, ["calls"]):
-        flat = batch.column("calls").flatten()
-        roles = pc.struct_field(flat, "role")
-        for role in pc.unique(roles).to_pylist():
-            mine = flat.filter(pc.equal(roles, role))
-            calls[role] += len(mine)
-            kinds = tokens.setdefault(role, Counter())
-            for kind in TOKEN_KINDS:
-                kinds[kind] += pc.sum(pc.struct_field(mine, f"{kind}_tokens")).as_py() or 0
-    return calls, tokens
+        roles = pc.struct_field(batch.column("calls").flatten(), "role")
+        for entry in pc.value_counts(roles).to_pylist():
+            calls[entry["values"]] += entry["counts"]
+    return calls

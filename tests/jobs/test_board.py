@@ -30,16 +30,18 @@ def test_sums_are_over_all_actors_and_the_word_reaches_each(monkeypatch):
 
 def test_a_row_that_did_not_come_out_is_a_suspect_until_it_ends():
     board = Board()
-    assert board.begin([1, 2, 3]) == (False, {})
+    assert board.begin([1, 2, 3]) == (GO_ON, False, {})
     board.end([3])
-    assert board.begin([1, 2, 3]) == (True, {1: (1, 0), 2: (1, 0)})  # its actor was killed
+    assert board.begin([1, 2, 3]) == (GO_ON, True, {1: (1, 0), 2: (1, 0)})  # its actor was killed
     board.enter(1)
     board.engine_died([1], "boom")
-    assert board.begin([1, 2]) == (True, {1: (2, 1), 2: (1, 0)})
+    assert board.begin([1, 2]) == (GO_ON, True, {1: (2, 1), 2: (1, 0)})
     board.end([1, 2])
-    assert board.begin([1, 2]) == (True, {})
-    assert board.begin([4]) == (False, {})
-    assert board.totals()["deaths"] == ["boom"]
+    assert board.begin([1, 2]) == (GO_ON, True, {})
+    assert board.begin([4]) == (GO_ON, False, {})
+    assert board.totals()["deaths"] == ["boom"] and board.totals()["tasks"] == 2
+    board.direct(FLUSH)
+    assert board.begin([5]) == (FLUSH, False, {})
 
 
 class Word:

@@ -1,5 +1,7 @@
 """Jobs on a real local Ray: deadly rows, errors, words to all actors. Rows are counted in the shards."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -11,7 +13,8 @@ from music_ray.jobs.shards import read_index, read_rows
 from music_ray.jobs.usage import read_usage
 from music_ray.jobs.watch import DRAIN, ErrorRate, Stop
 from music_ray.rundir import RunDir
-from music_ray.schema import ROLLOUT_SCHEMA
+from music_ray.schema import ROLLOUT_SCHEMA, to_table
+from tests.jobs.test_ledger import ROW
 from tests.jobs.workers import TestWorker
 
 pytestmark = pytest.mark.slow
@@ -70,14 +73,14 @@ def test_the_one_row_that_kills_engines_is_found_and_all_others_come_out(ray_up,
 
 
 def test_too_many_errors_end_the_job_and_what_is_finished_is_kept(ray_up, tmp_path):
-    run = run_of(tmp_path, 200, max_error_rate=0.5, error_rate_after=10)
+    run = run_of(tmp_path, 800, max_error_rate=0.5, error_rate_after=10)
     watch = ErrorRate(0.5, 10, "there")
     with pytest.raises(StageError, match=r"rows failed \(bad \d+\), generate.max_error_rate is 0.5"):
-        go(run, failing=range(200), seconds=0.05, watches=[watch], total=200)
-    assert 10 <= len(outcome(run)) < 200
-    go(run, epoch=2, total=200)  # what failed stays failed, the rest is made
+        go(run, failing=range(800), seconds=0.05, watches=[watch], total=800)
+    assert 10 <= len(outcome(run)) < 800
+    go(run, epoch=2, total=800)  # what failed stays failed, the rest is made
     rows = outcome(run)
-    assert len(rows) == 200 and {status for status, _ in rows.values()} == {"ok", "error"}
+    assert len(rows) == 800 and {status for status, _ in rows.values()} == {"ok", "error"}
 
 
 class Enough:
@@ -105,6 +108,19 @@ def test_draining_finishes_what_is_in_flight_and_begins_nothing(ray_up, tmp_path
     assert len(outcome(run)) == 400
     epochs = [row["run_epoch"] for row in read_rows(run, read_index(run, SHARDS), ["run_epoch"])]
     assert len(epochs) == 400
+
+
+def test_a_restart_takes_what_is_left_in_small_tasks_again(ray_up, tmp_path):
+    """Ray Data would fuse reading, filtering and actors into one task a file, if it were let."""
+    run = run_of(tmp_path, 100)
+    run.write_table(run_table(range(40)), *SHARDS, "e0001-a.parquet")
+    go(run, epoch=2, total=100)
+    assert len(outcome(run)) == 100
+    assert read_usage(run, "test")["tasks"] == 15
+
+
+def run_table(ids):
+    return to_table([replace(ROW, id=one, status="ok") for one in ids], ROLLOUT_SCHEMA)
 
 
 def test_a_mistake_in_the_worker_is_a_bug_with_its_traceback(ray_up, tmp_path):

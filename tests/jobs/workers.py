@@ -16,7 +16,7 @@ class TestWorker:
 
     __test__ = False
 
-    def __init__(self, config, run_epoch, payload):
+    def __init__(self, config, run_epoch, payload, metrics):
         self.payload, self.calls = payload, 0
 
     async def work(self, row):

@@ -15,6 +15,7 @@ from music_ray.engines.base import Completion, RoleEngines
 from music_ray.engines.scripted import ScriptedEngine
 from music_ray.generate.rollout import Cast, roll_out
 from music_ray.generate.seeds import run_seeds
+from music_ray.jobs.usage import write_usage
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA, Rollout, seed_from_row, to_table
 
@@ -75,7 +76,7 @@ def add_rollouts(run: RunDir, number: int, *, seconds: float = 0.0) -> list[Roll
     rows = [asyncio.run(roll_out(seed, cast)) for seed in seeds]
     run.write_table(to_table(rows, ROLLOUT_SCHEMA), "rollouts", "shards", "e0001-a.parquet")
     if seconds:
-        run.add_usage("generate", engine_seconds=seconds, gpu_seconds=2 * seconds, cpu_seconds=4 * seconds)
+        write_usage(run, "generate", 1, {"engine_seconds": seconds})
     return rows
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from music_ray.jobs.usage import write_usage
 from music_ray.report.collect import collect
 from music_ray.report.plan import Comparison, read_comparison
 from music_ray.rundir import RunDir
@@ -62,7 +63,8 @@ def test_truth_comes_from_manifest_and_shards(run: RunDir) -> None:
 def test_hours_and_cost_are_what_the_run_has_used(make_run: Callable[..., RunDir]) -> None:
     run = make_run(costs={"gpu_hour": 2.0}, engine={"gpus_per_engine": 1})
     write_run(run)
-    run.add_usage("generate", engine_seconds=5400.0, gpu_seconds=5400.0, cpu_seconds=5400.0)
+    write_usage(run, "generate", 1, {"engine_seconds": 5000.0})
+    write_usage(run, "generate", 2, {"engine_seconds": 400.0})
     write_plan(run, generate__gpu_hours=(1, 1, 2), generate__cost=(2, 2, 4), generate__wall_hours=(0, 1, 2))
     rows = {row.label: row for row in compared(run).rows}
     assert rows["GPU hours of generate"].truth == 1.5

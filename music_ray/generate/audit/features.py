@@ -17,8 +17,11 @@ import numpy as np
 
 from music_ray.generate.audit.lexicon import PHRASES, WORDS, count_phrases, fold
 
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
-_SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]+[\"')\]]*(?=\s|\Z)|\n+(?=\s*\S)")
+WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+"""A word: don't is one."""
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*(?=\s|\Z)|(?<![.!?\u2026\u3002\uff01\uff1f\n])\n+(?=\s*\S)"
+)
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _NGRAM = 3
 _OTHERS = tuple(
@@ -98,7 +101,7 @@ def count_message(text: str) -> np.ndarray:
     """The counts of one message, in the order of COUNTS."""
     counts = np.zeros(len(COUNTS))
     folded = fold(text)
-    words = _WORD.findall(folded)
+    words = WORD.findall(folded)
     num_ngrams = max(0, len(words) - _NGRAM + 1)
     found: dict[str, float] = {
         "messages": 1,
@@ -138,7 +141,7 @@ def compare_by(counts: np.ndarray) -> np.ndarray:
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case."""
-    return _WORD.findall(fold(text))
+    return WORD.findall(fold(text))
 
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
@@ -170,7 +173,7 @@ def _num_sentences(text: str) -> int:
     if not text.strip():
         return 0
     ends = len(_SENTENCE_END.findall(text))
-    return ends if re.search(r"[.!?\u2026\u3002\uff01\uff1f][\"')\]]*\s*\Z", text) else ends + 1
+    return ends if re.search(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*\s*\Z", text) else ends + 1
 
 
 def _letters(text: str) -> dict[str, int]:

@@ -134,7 +134,7 @@ def _tfidf_view(
     if sides[0] == sides[1]:
         return View(None, None, None, _no_difference(name))
     if not terms.names:
-        return View(None, None, None, "no two texts share a word")
+        return View(None, None, None, "the texts have no words")
     chosen, rejected = terms.vectors(*sides)
     rows = (chosen - rejected).astype(float).tocsr()
     probe = cross_validate(rows, groups, config, seed, strength=_TFIDF_STRENGTH, standardise=False)
@@ -161,6 +161,6 @@ def _view(probe: Probe, names: Sequence[str], column: Callable[[int], np.ndarray
     return View(round(probe.auc, 4), round(probe.low, 4), round(probe.high, 4), "", features)
 
 
-def _no_difference(name: str) -> str:
-    what = {"user": "user messages", "last_reply": "last replies", "first_reply": "first replies"}
-    return f"the {what.get(name, 'sides')} are the same on both sides"
+def _no_difference(view: str) -> str:
+    what = {"user": "user messages", "last_reply": "last replies", "first_reply": "first replies"}.get(view)
+    return f"the {what} are the same on both sides" if what else "the two sides are the same"

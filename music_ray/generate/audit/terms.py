@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from music_ray.generate.audit.features import WORD
+
 MAX_TERMS = 20_000
 _LEARN_FROM = 8_000
 """Messages that the vocabulary is learnt from: one of all messages might not fit in memory."""
@@ -29,14 +31,13 @@ class Terms:
         vectorizer = CountVectorizer(
             ngram_range=(1, 2),
             max_features=MAX_TERMS,
-            min_df=2,
-            token_pattern=r"(?u)\b\w+\b",
+            token_pattern=WORD.pattern,
             dtype=np.float32,
         )
         try:
             learnt = vectorizer.fit_transform(messages[:_LEARN_FROM])
-        except ValueError as error:  # scikit-learn's word for messages that share no word
-            if "vocabulary" not in str(error) and "no terms remain" not in str(error):
+        except ValueError as error:  # scikit-learn's way to say that no message has a word
+            if "empty vocabulary" not in str(error):
                 raise
             self.names: list[str] = []
             self._counts = sparse.csr_matrix((len(messages), 0), dtype=np.float32)
