@@ -116,3 +116,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared development data at {folder}")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of faults, where tests made some."""
+    from tests.generate.faults import OUTCOMES, table
+
+    if OUTCOMES:
+        terminalreporter.section("faults")
+        for line in table():
+            terminalreporter.write_line(line)

@@ -21,9 +21,10 @@ MakeRun = Callable[..., RunDir]
 MakeRollout = Callable[..., Rollout]
 WriteShard = Callable[[RunDir, str, list[Rollout]], None]
 NO_EVAL_SET = "the gate eval_overlap is off: no evaluation set is named in pairs.gates.eval_sets"
+NO_JUDGE = "the gate judge_disagrees is off: no judge is named in pairs.judge.engine"
 GATES = (
     "empty", "cut_off", "branches_equal", "branches_alike", "template_leak", "looping", "refusal_in_chosen",
-    "length_ratio", "eval_overlap", "near_duplicate",
+    "length_ratio", "eval_overlap", "judge_disagrees", "near_duplicate",
 )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def test_good_rollouts_become_pairs_and_the_others_have_a_reason(mixed_run: RunD
     assert result["notes"] == [
         "1 rows of rollouts/shards repeat an id: the first ok row counts",
         NO_EVAL_SET,
+        NO_JUDGE,
     ]
     cut = "the reply of turn 1 (shared) was cut off after 64 tokens"
     assert refusals_of(mixed_run) == [
@@ -211,7 +213,11 @@ def test_when_every_rollout_is_refused_the_files_are_there_and_empty(
     run = make_run()
     write_shard(run, "0001-a", [make_rollout(1, rejected=["", "", ""])])
     result = run_pairs(run)
-    assert result["notes"] == ["no rollout passed the quality gates: read pairs/gates.jsonl", NO_EVAL_SET]
+    assert result["notes"] == [
+        "no rollout passed the quality gates: read pairs/gates.jsonl",
+        NO_EVAL_SET,
+        NO_JUDGE,
+    ]
     assert pairs_of(run) == [] and len(run.parquet_files("pairs")) == 1
     assert "## An example" not in run.read_text("pairs", "README.md")
 
@@ -307,7 +313,8 @@ def test_every_gate_hears_every_rollout(
         "refused": 0,
         "would_refuse_alone": None,
     }
-    on = {name: gate for name, gate in gates.items() if name != "eval_overlap"}
+    assert gates["judge_disagrees"]["why_off"] == "no judge is named in pairs.judge.engine"
+    on = {name: gate for name, gate in gates.items() if name not in ("eval_overlap", "judge_disagrees")}
     assert all(gate["on"] and gate["why_off"] == "" for gate in on.values())
     assert {name: (one["refused"], one["would_refuse_alone"]) for name, one in on.items()} == {
         "empty": (1, 1),

@@ -87,7 +87,6 @@ def test_the_page_shows_the_audit(run: RunDir) -> None:
     text = build(run).text
     for sentence in (
         "A linear model tells chosen from rejected.",
-        "surface/whole: AUC 0.83",
         "surface/whole 0.83 0.75 to 0.90 0.55 0.45 to 0.65 replies: words (less in chosen, alone 0.12)",
         "surface/user — — too few",
         "complaints user messages — 10 25.0%",
