@@ -59,6 +59,49 @@ def resolve_model(name: str) -> str:
     return str(demo_model_dir())
 
 
+def resolve_revision(name: str, revision: str | None) -> str | None:
+    """The commit of a hub model that a branch or tag means now; what is no hub id stays as it is.
+
+    A run asks once and writes the answer down: a branch that moves must not give rows of two models.
+
+    Raises:
+        InputError: no such model or revision, no access to it, or no network and no copy in the cache.
+    """
+    if name.startswith("demo:") or Path(name).expanduser().is_dir():
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(name, revision=revision).sha or revision
+    except GatedRepoError:
+        raise InputError(
+            f"{name} is gated: accept its licence on the hub, and give a token of that account as HF_TOKEN "
+            "in the environment"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"the hub has no model {name}, or not for this token: correct the name, or give HF_TOKEN in the "
+            "environment"
+        ) from None
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        if commit := _cached_commit(name, revision):
+            return commit
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"cannot look up {name} at {revision or 'its default branch'}: {reason}; check the revision and "
+            "the network, or name a model folder"
+        ) from None
+
+
+def _cached_commit(name: str, revision: str | None) -> str | None:
+    """The commit that the hub's local cache has for a revision: where there is no network, it is used."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
 def check_local_model(name: str) -> None:
     """Checks a model folder without loading anything; hub ids and demo models pass.
 

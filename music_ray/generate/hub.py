@@ -19,7 +19,7 @@ def hub_rows(dataset: str, revision: str | None, split: str, key: str = "data.so
         InputError: the dataset, revision or split does not exist, or the hub can't be reached.
     """
     import datasets
-    import httpx
+    from huggingface_hub.errors import HTTPError
 
     def problem(error: Exception) -> InputError:
         where = dataset if revision is None else f"{dataset} at revision {revision}"
@@ -30,9 +30,9 @@ def hub_rows(dataset: str, revision: str | None, split: str, key: str = "data.so
             "download it and name its files with `path`"
         )
 
-    # Missing and gated datasets and unreachable hosts are OSErrors or httpx errors; a wrong split or
-    # configuration is a ValueError, a dataset that consists of code a RuntimeError.
-    foreseen = (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError)
+    # Missing and gated datasets and unreachable hosts are OSErrors or the hub client's errors; a wrong split
+    # or configuration is a ValueError, a dataset that consists of code a RuntimeError.
+    foreseen = (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError)
     try:
         rows: Iterator[dict[str, Any]] = iter(
             datasets.load_dataset(dataset, split=split, revision=revision, streaming=True)

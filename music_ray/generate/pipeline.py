@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from music_ray import models
-from music_ray.config import EngineConfig
+from music_ray.config import EngineConfig, RunConfig
 from music_ray.errors import InputError
 from music_ray.generate.account import account
 from music_ray.generate.budget import Budget
@@ -62,9 +62,8 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
 
 
 def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: np.ndarray) -> None:
-    config = run.config
+    config = _with_resolved_model(run)
     engine = config.engine
-    _check_hub_model(engine)
     ensure_ray(config)
     _check_room(engine)
     say(
@@ -78,6 +77,7 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
         folder=SHARDS,
         schema=ROLLOUT_SCHEMA,
         run_epoch=run_epoch,
+        config=config,
         payload={"pool": _pool_messages(run)},
     )
     generate = config.generate
@@ -90,16 +90,24 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
     run_job(run, job, run.parquet_files(*SEEDS), done, total=len(seed_ids), watches=watches)
 
 
-def _check_hub_model(engine: EngineConfig) -> None:
-    """Reaches a model of the hub from here, before an engine on some other machine tries to.
+def _with_resolved_model(run: RunDir) -> RunConfig:
+    """The configuration with the commit of a hub model, looked up once in a run's life and written down.
 
     Raises:
         InputError: no such model, no access to it, or a chat template that can't be used.
     """
-    if engine.kind == "vllm" and not Path(models.resolve_model(engine.model)).is_dir():
-        from music_ray.chat import ChatFormat
+    config, engine = run.config, run.config.engine
+    if engine.kind != "vllm" or Path(models.resolve_model(engine.model)).is_dir():
+        return config
+    name = f"{engine.model}@{engine.revision or 'default'}"
+    known = run.manifest().get("revisions", {})
+    if name not in known:
+        known[name] = models.resolve_revision(engine.model, engine.revision)
+        run.note("revisions", known)
+    from music_ray.chat import ChatFormat
 
-        ChatFormat.load(engine.model, engine.revision)
+    ChatFormat.load(engine.model, known[name])
+    return config.model_copy(update={"engine": engine.model_copy(update={"revision": known[name]})})
 
 
 def _check_room(engine: EngineConfig) -> None:

@@ -20,7 +20,7 @@ from music_ray.engines.base import EngineDeadError
 from music_ray.errors import MusicRayError
 from music_ray.jobs.board import DRAIN, FLUSH, GO_ON, REPORT_SECONDS
 from music_ray.jobs.job import Job, Row, Worker, load_worker
-from music_ray.jobs.ledger import FencedError, ShardWriter, WrittenRows
+from music_ray.jobs.ledger import FencedError, ShardWriter, WrittenRows, check_epoch
 from music_ray.jobs.metrics import Metrics
 from music_ray.rundir import RunDir
 
@@ -55,10 +55,11 @@ class JobActor:
 
     def _start(self, job: Job, config_json: str) -> None:
         config = RunConfig.model_validate_json(config_json)
+        run = RunDir(config)
         generate = config.generate
         self._metrics = Metrics(config.name)
+        check_epoch(run, job.folder)
         self._worker: Worker = load_worker(job.worker)(config, job.run_epoch, job.payload, self._metrics)
-        run = RunDir(config)
         self._written = WrittenRows(run, job.folder, job.run_epoch)
         self._ledger = ShardWriter(
             run,

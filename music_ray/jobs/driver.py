@@ -163,7 +163,7 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
 
     from music_ray.jobs.actor import JobActor
 
-    config = worker_config(run.config)
+    config = worker_config(job.config or run.config)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

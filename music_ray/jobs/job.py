@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from music_ray.config import RunConfig
+
 
 class Row(Protocol):
     """A finished row: a dataclass that fits the job's schema."""
@@ -60,6 +62,8 @@ class Job:
     """Which start of the stage it is, from 1: names the shards, and fences off an older start's actors."""
     payload: dict[str, Any] = field(default_factory=dict)
     """What the worker needs besides the configuration; any values that Ray can carry."""
+    config: RunConfig | None = None
+    """What actors are configured with; the run's own when None."""
 
 
 def load_worker(place: str) -> Callable[..., Worker]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from music_ray.errors import InputError
 from music_ray.progress import say
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import to_table
@@ -34,6 +36,19 @@ class FencedError(Exception):
 def open_epoch(run: RunDir, folder: tuple[str, ...], run_epoch: int) -> None:
     """Makes this start the only one that may write shards."""
     run.write_text(str(run_epoch), *folder, EPOCH_FILE)
+
+
+def check_epoch(run: RunDir, folder: tuple[str, ...]) -> None:
+    """Asks, before an engine is loaded for nothing, whether this machine sees the driver's run folder.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not run.exists(*folder, EPOCH_FILE):
+        raise InputError(
+            f"{run.display()} as the driver sees it is not there on {socket.gethostname()}: set runs_dir to "
+            "a URI such as s3://bucket/runs, or to a path on storage that all nodes share"
+        )
 
 
 class ShardWriter:

@@ -68,6 +68,8 @@ class FaultyRun:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                # A shell that runs the tests in the background has them, and so the driver, ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
                 env={**os.environ, **self.environment},
             )
         self.drivers.append(driver)
@@ -155,10 +157,26 @@ def none_left(processes: list[psutil.Process], seconds: float = 40, *, agents_to
     """
     agents = [one for one in processes if _is_agent(one)]
     others = [one for one in processes if one not in agents]
-    _, alive = psutil.wait_procs(others, timeout=seconds)
+    alive = _still_alive(others, seconds)
     if agents_too:
-        alive += psutil.wait_procs(agents, timeout=180)[1]
-    return [" ".join(one.cmdline())[:100] for one in alive if one.is_running()]
+        alive += _still_alive(agents, 180)
+    return [" ".join(one.cmdline())[:100] for one in alive]
+
+
+def _still_alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that run after so many seconds; a dead process that nobody has waited for is dead."""
+    deadline = time.monotonic() + seconds
+    while processes and time.monotonic() < deadline:
+        processes = [one for one in processes if _runs(one)]
+        time.sleep(0.2)
+    return processes
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _is_agent(process: psutil.Process) -> bool:

@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from music_ray.config.load import resolve_config
-from music_ray.jobs.ledger import EPOCH_FILE, FencedError, ShardWriter, WrittenRows, open_epoch
+from music_ray.errors import InputError
+from music_ray.jobs.ledger import EPOCH_FILE, FencedError, ShardWriter, WrittenRows, check_epoch, open_epoch
 from music_ray.jobs.shards import read_index
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA, Rollout, rollout_from_row
@@ -166,3 +167,10 @@ def test_what_an_actor_wrote_before_it_died_is_found_by_the_next(run):
 def test_the_epoch_file_is_no_shard(run):
     assert run.exists(*SHARDS, EPOCH_FILE)
     assert run.parquet_files(*SHARDS) == []
+
+
+def test_a_machine_that_does_not_see_the_run_folder_says_so_before_it_loads_a_model(run, tmp_path):
+    check_epoch(run, SHARDS)
+    elsewhere = RunDir(resolve_config({"name": "t", "runs_dir": str(tmp_path / "other machine")}))
+    with pytest.raises(InputError, match=r"as the driver sees it is not there on .*: set runs_dir to a URI"):
+        check_epoch(elsewhere, SHARDS)
