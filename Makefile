@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs fmt lock clean bench-contrasts
+.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: setup ## Run the tests, the slow ones included
 
 bench-contrasts: setup ## What the contrast and user modes cost and achieve, with the demo model (20 minutes)
 	$(PY) -m music_ray.bench.contrasts
+
+bench-generate: setup ## Rollouts beside vLLM's own LLM class and ray.data.llm, into runs/bench (25 minutes)
+	$(PY) -m music_ray.bench.generate
 
 check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .

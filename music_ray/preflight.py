@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from music_ray.config import RunConfig
+from music_ray.config import EngineConfig, RunConfig
 from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.models import check_local_model
 from music_ray.prompts import own
@@ -41,6 +41,8 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
             _check_compiler()
     if "generate" in wanted:
         _check_endpoints(config)
+    if "pairs" in wanted and config.pairs.gates.judge_disagrees:
+        _check_judge(config.pairs.judge.engine)
     if "train" in wanted or "evaluate" in wanted:
         check_local_model(config.train.base_model)
     if wanted:
@@ -61,6 +63,16 @@ def _check_endpoints(config: RunConfig) -> None:
         if engine == user and config.user.mode == "template":
             asked.check_template_route()
         asked.close()
+
+
+def _check_judge(engine: EngineConfig | None) -> None:
+    """The judge is asked hours later, when the rollouts are there: its mistakes are found now."""
+    if engine is not None and engine.kind == "vllm":
+        check_local_model(engine.model)
+    if engine is not None and engine.kind == "endpoint":
+        from music_ray.engines.endpoint import EndpointEngine
+
+        EndpointEngine(engine).close()
 
 
 def _check_sources(config: RunConfig) -> None:

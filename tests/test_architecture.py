@@ -16,7 +16,7 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature")
 SHARED = (
-    "chat", "costs", "engines", "identity", "jobs", "models", "preflight", "progress", "prompts",
+    "chat", "costs", "engines", "identity", "jobs", "judge", "models", "preflight", "progress", "prompts",
     "provenance", "ray_session", "reward_model", "run_lock", "rundir",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")

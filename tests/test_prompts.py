@@ -15,6 +15,7 @@ CONTRASTS = ["contrast_direct.j2", "contrast_joint.j2", "contrast_two_step.j2"]
 VALUES = {
     **{name: {"message": "Sort these.", "chosen_reply": None} for name in CONTRASTS},
     "user_prompted.j2": {"has_history": True, "max_words": 40},
+    "judge_pair.j2": {"shared": [], "a": [], "b": []},
 }
 
 
@@ -68,9 +69,11 @@ def test_the_hash_knows_every_template(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / path.name).write_text(path.read_text())
     assert hash_of(tmp_path) == hash_of(FOLDER)
     seen = {hash_of(FOLDER)}
-    for path in sorted(tmp_path.glob("*.j2")):
+    (tmp_path / "judge_pair.j2").write_text("another judge makes no other rollouts")
+    assert hash_of(tmp_path) == hash_of(FOLDER)
+    for path in sorted(tmp_path.glob("[!j]*.j2")):
         path.write_text(path.read_text() + " ")
         seen.add(hash_of(tmp_path))
     (tmp_path / "user_prompted.j2").rename(tmp_path / "user_other.j2")
     seen.add(hash_of(tmp_path))
-    assert len(seen) == 2 + len(VALUES)
+    assert len(seen) == 2 + len(VALUES.keys() - {"judge_pair.j2"})

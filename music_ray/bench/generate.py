@@ -230,20 +230,30 @@ def tell(rows: dict[str, dict[str, Any]], ray_error: str) -> None:
         say(f"{RAY}: no numbers: {ray_error}")
 
 
-def main() -> None:
-    """Measures, prints the table, and writes it as JSON."""
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m music_ray.bench.generate")
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--max-num-seqs", type=int, default=16)
     parser.add_argument("--max-model-len", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=64, help="a round; 4 times max-num-seqs or more")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--reply-tokens", type=int, default=24, help="longest reply")
-    parser.add_argument("--user-tokens", type=int, default=12, help="longest user message")
+    parser.add_argument("--reply-tokens", type=int, default=48, help="longest reply; the mean is a quarter")
+    parser.add_argument("--user-tokens", type=int, default=24, help="longest user message, likewise")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ray-rounds", type=int, default=1, help="rounds of ray.data.llm; 0 leaves it out")
     parser.add_argument("--out", default="runs/bench/generate.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.seeds < 4 * options.max_num_seqs:
+        parser.error(f"--seeds ({options.seeds}) is below 4 times --max-num-seqs ({options.max_num_seqs})")
+    if options.ray_rounds > options.rounds:
+        parser.error(f"--ray-rounds ({options.ray_rounds}) exceeds --rounds ({options.rounds})")
+    return options
+
+
+def main() -> None:
+    """Measures, prints the table, and writes it as JSON."""
+    options = parse_options()
     quieten_libraries()
     began = time.perf_counter()
     measured = measure(options)

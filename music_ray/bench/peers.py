@@ -24,7 +24,7 @@ class Peer:
     def __init__(self, target: Any, arguments: dict[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=target, args=(theirs, arguments), daemon=False)
+        self._process = context.Process(target=target, args=(theirs, arguments), daemon=True)
         self._process.start()
         theirs.close()
         self.start_seconds: float = self._receive()
@@ -137,7 +137,7 @@ def serve_ray(connection: Connection, arguments: dict[str, Any]) -> None:
             detokenize_stage=False,
             placement_group_config={"bundles": [{"CPU": cores}]},  # else it asks for a GPU
             log_engine_metrics=False,
-            max_pending_requests=-1,
+            max_pending_requests=len(batch),
         )
         processor = build_processor(config)
         rows = [{"tokenized_prompt": one.token_ids, "sampling_params": _sampling(one)} for one in batch]

@@ -7,11 +7,12 @@ make the same tokens. Pure: knows neither vLLM nor the clock.
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from music_ray.schema import content_id
+from music_ray.schema import unit_interval
 
 _TOPICS = (
     "a rain gauge", "sourdough bread", "the tides", "a bicycle gear", "chess openings", "a sundial",
@@ -78,9 +79,12 @@ def speed_ratio(ours: Sequence[float], peer: Sequence[float]) -> Ratio:
 
 
 def planned_tokens(seed: int, longest: int) -> int:
-    """Tokens that the request with this seed generates: evenly spread from an eighth of `longest` to it."""
-    least = max(1, longest // 8)
-    return least + content_id(["length", seed]) % (longest - least + 1)
+    """Tokens that the request with this seed generates: exponential, a quarter of `longest` in the mean.
+
+    As with replies that a model ends itself, most are short and a few reach the limit.
+    """
+    exponential = -math.log(1.0 - unit_interval("length", seed))
+    return min(1 + int(exponential * longest / 4), longest)
 
 
 def half_turns(requests: Iterable[Request]) -> list[list[Request]]:
@@ -90,17 +94,8 @@ def half_turns(requests: Iterable[Request]) -> list[list[Request]]:
 
 
 def questions(number: int, start: int = 0) -> list[str]:
-    """Different first user messages; `start` lets every round have its own.
-
-    Raises:
-        ValueError: more than there are.
-    """
+    """Different first user messages; `start` lets every round have its own."""
     every = [asked.format(topic) for asked in _ASKED for topic in _TOPICS]
-    # Numbered beyond the first round of all, so that no two are equal.
-    if start + number > 50 * len(every):
-        raise ValueError(f"{start + number} questions exceed {50 * len(every)}: lower --seeds or --rounds")
-    made = []
-    for index in range(start, start + number):
-        lap, at = divmod(index, len(every))
-        made.append(every[at] if lap == 0 else f"{every[at]} (Version {lap + 1}.)")
-    return made
+    # Numbered from the second time on, so that no two are equal.
+    laps = (divmod(index, len(every)) for index in range(start, start + number))
+    return [every[at] if lap == 0 else f"{every[at]} (Version {lap + 1}.)" for lap, at in laps]

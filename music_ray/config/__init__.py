@@ -16,8 +16,9 @@ from music_ray.config.base import FREE, Section
 from music_ray.config.costs import CostsConfig, LimitsConfig, cost_problems
 from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
 from music_ray.config.endpoint import EndpointConfig
-from music_ray.config.engine import EngineConfig, SamplingConfig
+from music_ray.config.engine import EngineConfig, SamplingConfig, engine_problems
 from music_ray.config.generation import GenerateConfig
+from music_ray.config.judge import JudgeConfig
 from music_ray.config.quality import AuditConfig, EvalSetConfig, GatesConfig, PairsConfig
 from music_ray.config.roles import AssistantConfig, ContrastConfig, UserConfig, parse_schedule
 from music_ray.config.training import (
@@ -42,6 +43,7 @@ __all__ = [
     "EvaluateConfig",
     "GatesConfig",
     "GenerateConfig",
+    "JudgeConfig",
     "LimitsConfig",
     "LoraConfig",
     "MixConfig",
@@ -154,39 +156,9 @@ def _impossible(config: RunConfig) -> list[str]:
     engine = config.engine
     problems += _impossible_role_engines(config)
     longest = max(role.sampling.max_tokens for role in _roles_of_main_engine(config))
-    # An endpoint knows its own limit, and refuses what is too long.
-    if engine.kind != "endpoint" and longest >= engine.max_model_len:
-        problems.append(
-            f"a reply of {longest} tokens does not fit engine.max_model_len ({engine.max_model_len}): "
-            "raise engine.max_model_len or lower sampling.max_tokens"
-        )
-    batched = engine.max_num_batched_tokens
-    if batched is not None and engine.gpus_per_engine == 0 and batched < engine.max_model_len:
-        problems.append(
-            f"engine.max_num_batched_tokens ({batched}) is below engine.max_model_len "
-            f"({engine.max_model_len}): on the CPU vLLM can't split the prefill of a seeded request, "
-            "raise it or leave it empty"
-        )
-    if batched is not None and engine.max_num_seqs is not None and batched < engine.max_num_seqs:
-        problems.append(
-            f"engine.max_num_batched_tokens ({batched}) is below engine.max_num_seqs "
-            f"({engine.max_num_seqs}): a step takes a token of each, raise it or leave it empty"
-        )
-    if engine.gpus_per_engine and engine.gpus_per_engine < engine.tensor_parallel_size:
-        problems.append(
-            f"engine.tensor_parallel_size ({engine.tensor_parallel_size}) exceeds engine.gpus_per_engine "
-            f"({engine.gpus_per_engine}): set both to the same number"
-        )
-    if engine.kind == "vllm" and engine.gpus_per_engine > engine.tensor_parallel_size:
-        problems.append(
-            f"engine.gpus_per_engine ({engine.gpus_per_engine}) exceeds engine.tensor_parallel_size "
-            f"({engine.tensor_parallel_size}): the engine would leave GPUs idle, set both to the same number"
-        )
-    if engine.min_engines > engine.max_engines:
-        problems.append(
-            f"engine.min_engines ({engine.min_engines}) exceeds engine.max_engines "
-            f"({engine.max_engines}): raise engine.max_engines"
-        )
+    problems += engine_problems(engine, "engine", longest)
+    if (judge := config.pairs.judge).engine is not None:
+        problems += engine_problems(judge.engine, "pairs.judge.engine", judge.sampling.max_tokens)
     problems += cost_problems(config.costs, config.limits, engine)
     train = config.train
     if train.warmup_steps >= train.steps:

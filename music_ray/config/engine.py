@@ -110,3 +110,47 @@ class EngineConfig(Section):
     def tokenizer(self) -> str:
         """The model whose chat template counts tokens and is continued in user.mode=template."""
         return (self.endpoint.tokenizer if self.endpoint else None) or self.model
+
+
+def engine_problems(engine: EngineConfig, name: str, longest: int) -> list[str]:
+    """Why an engine can't be used with these values together, each with its remedy.
+
+    Args:
+        name: the section's dotted name, for the messages.
+        longest: max_tokens of the longest text that it is to write.
+    """
+    problems = []
+    # An endpoint knows its own limit, and refuses what is too long.
+    if engine.kind != "endpoint" and longest >= engine.max_model_len:
+        problems.append(
+            f"a reply of {longest} tokens does not fit {name}.max_model_len ({engine.max_model_len}): "
+            f"raise {name}.max_model_len or lower sampling.max_tokens"
+        )
+    batched = engine.max_num_batched_tokens
+    if batched is not None and engine.gpus_per_engine == 0 and batched < engine.max_model_len:
+        problems.append(
+            f"{name}.max_num_batched_tokens ({batched}) is below {name}.max_model_len "
+            f"({engine.max_model_len}): on the CPU vLLM can't split the prefill of a seeded request, "
+            "raise it or leave it empty"
+        )
+    if batched is not None and engine.max_num_seqs is not None and batched < engine.max_num_seqs:
+        problems.append(
+            f"{name}.max_num_batched_tokens ({batched}) is below {name}.max_num_seqs "
+            f"({engine.max_num_seqs}): a step takes a token of each, raise it or leave it empty"
+        )
+    if engine.gpus_per_engine and engine.gpus_per_engine < engine.tensor_parallel_size:
+        problems.append(
+            f"{name}.tensor_parallel_size ({engine.tensor_parallel_size}) exceeds {name}.gpus_per_engine "
+            f"({engine.gpus_per_engine}): set both to the same number"
+        )
+    if engine.kind == "vllm" and engine.gpus_per_engine > engine.tensor_parallel_size:
+        problems.append(
+            f"{name}.gpus_per_engine ({engine.gpus_per_engine}) exceeds {name}.tensor_parallel_size "
+            f"({engine.tensor_parallel_size}): the engine would leave GPUs idle, set both to the same number"
+        )
+    if engine.min_engines > engine.max_engines:
+        problems.append(
+            f"{name}.min_engines ({engine.min_engines}) exceeds {name}.max_engines "
+            f"({engine.max_engines}): raise {name}.max_engines"
+        )
+    return problems

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from pydantic import Field, field_validator, model_validator
 
 from music_ray.config.base import Section
+from music_ray.config.judge import JudgeConfig
 
 
 class EvalSetConfig(Section):
@@ -97,6 +98,10 @@ class GatesConfig(Section):
     """eval_overlap: length in words of the run that must not be shared. Shorter texts of an evaluation
     set, of 6 words at least, are compared as a whole."""
 
+    judge_disagrees: bool = True
+    """Refuse a rollout whose chosen side a judge does not find better, asked in both orders
+    (pairs.judge). Off by itself while pairs.judge.engine is empty."""
+
     plugins: list[str] = Field(default=[])
     """Gates of your own, each `module:function`: a function that takes a rollout and returns what is
     wrong with it, empty when it passes. Counted under the function's name."""
@@ -144,6 +149,9 @@ class PairsConfig(Section):
 
     gates: GatesConfig = GatesConfig()
     """Which gates a rollout must pass, and their bounds."""
+
+    judge: JudgeConfig = JudgeConfig()
+    """The judge of the gate judge_disagrees."""
 
 
 class AuditConfig(Section):

@@ -1,12 +1,14 @@
 """The pairs stage: rollouts that pass the quality gates become preference pairs with a dataset card.
 
-Reads rollouts/shards and pairs/excluded.txt, writes pairs/. It does not know how rollouts are made.
+Reads rollouts/shards and pairs/excluded.txt, writes pairs/, and has a judge asked where one is
+configured. It does not know how rollouts are made.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ from music_ray.errors import InputError, StageError
 from music_ray.generate.card import CardFacts, dataset_card
 from music_ray.generate.compact import CompactRows
 from music_ray.generate.gates import Jury, Refusal
+from music_ray.generate.judging import judge_pending
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.jobs.shards import read_index, read_rows
 from music_ray.rundir import RunDir, digest_ids
@@ -53,6 +56,10 @@ class _Sorted:
         """How many rollouts give a pair."""
         return len(self.digests)
 
+    def accepted(self) -> Iterator[dict[str, Any]]:
+        """The pairs, in order of their ids."""
+        return (row for row in self.candidates.in_order() if row["seed_id"] not in self.refused)
+
 
 def run_pairs(run: RunDir) -> dict[str, Any]:
     """Writes pairs/train-*.parquet, pairs/gates.jsonl and the dataset card; a rerun replaces them.
@@ -61,12 +68,12 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
         counts (see docs/reference/run-folder.md), notes for the reader, and a digest of the output.
 
     Raises:
-        StageError: there are no rollouts, or a gate of the user's own failed.
-        InputError: pairs/excluded.txt names something that is no id, or an evaluation set or a plug-in of
-            the gates can't be had.
+        StageError: there are no rollouts, a gate of the user's own failed, or the judge fails too often.
+        InputError: pairs/excluded.txt names something that is no id, or an evaluation set, a plug-in of
+            the gates or the judge's engine can't be had.
     """
     excluded = read_excluded(run)
-    found = _sort_rollouts(run, excluded)
+    found = _sort_and_judge(run, excluded)
     if not found.ids:
         raise StageError(
             f"no rollouts in {run.display('rollouts', 'shards')}: run `music-ray generate` first"
@@ -74,9 +81,7 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
     reasons = dict(sorted(Counter(refusal.reason for refusal in found.refused.values()).items()))
     with StagedFolder(run, "pairs", owned=("train-*.parquet", "gates.jsonl", "README.md")) as folder:
         writer = PartWriter(folder, PAIR_SCHEMA, num_rows=found.num_accepted)
-        for row in found.candidates.in_order():
-            if row["seed_id"] in found.refused:
-                continue
+        for row in found.accepted():
             writer.add(row)
             found.facts.count_pair(row)
         writer.close()
@@ -92,8 +97,13 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
     }
     if overlaps := found.jury.overlaps:
         counts["eval_overlap"] = overlaps
+    facts: dict[str, Any] = {}
+    if judged := found.jury.judged:
+        counts["judge"] = judged.counts()
+        facts["judge"] = judged.facts()
     return {
         "counts": counts,
+        **facts,
         "notes": _notes(found, excluded),
         "output": digest_ids(list(found.digests.values())),
     }
@@ -135,6 +145,23 @@ def music_pair(rollout: Rollout) -> PreferencePair:
         seed_id=rollout.id,
         contrasts=rollout.contrasts,
     )
+
+
+def _sort_and_judge(run: RunDir, excluded: set[int]) -> _Sorted:
+    """Sorts until every pair that is left has its verdict, where there is a judge.
+
+    Once where all verdicts are there. Else again after they were made, and a third time where a pair that
+    was refused now had kept a near-duplicate out, which then takes its place.
+    """
+    found = _sort_rollouts(run, excluded)
+    retry_errors = run.config.generate.retry_errors
+    while (judged := found.jury.judged) is not None:
+        if not judge_pending(run, judged.verdicts, found.accepted(), retry_errors=retry_errors):
+            break
+        retry_errors = False  # what fails again has been asked about
+        del found, judged  # not two sets of rollouts in memory
+        found = _sort_rollouts(run, excluded)
+    return found
 
 
 def _sort_rollouts(run: RunDir, excluded: set[int]) -> _Sorted:
@@ -196,5 +223,7 @@ def _notes(found: _Sorted, excluded: set[int]) -> list[str]:
         )
     if found.duplicate_rows:
         notes.append(f"{found.duplicate_rows} rows of rollouts/shards repeat an id: the first ok row counts")
+    if judged := found.jury.judged:
+        notes += judged.notes()
     notes += [f"the gate {name} is off: {what}" for name, what in found.jury.missing.items()]
     return notes

@@ -102,6 +102,8 @@ class JobActor:
         except OSError as error:
             return _result([{"id": 0, "status": STORAGE, "reason": str(error)}])
         finished = [row for row in done if row is not None]
+        # With each task as well: Ray ends an actor that has no more tasks, and its last counts with it.
+        self._board.report.remote(self._name, self._counts(), self._obeyed())
         there += [{"id": row.id, "status": row.status, "reason": row.reason} for row in finished]
         return _result(there or [{"id": 0, "status": SKIPPED, "reason": ""}])
 

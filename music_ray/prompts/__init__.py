@@ -1,4 +1,4 @@
-"""The prompt templates, and one hash over all of them.
+"""The prompt templates, and one hash over those of the rollouts, another over the judge's.
 
 Templates are Jinja files beside this module. Text that users or models wrote goes in through variables
 and is never itself rendered as a template; a reply that the model is only to read is fenced. Templates
@@ -53,10 +53,23 @@ def _template(name: str) -> jinja2.Template:
 
 @functools.cache
 def prompt_hash() -> str:
-    """Hash over the names and texts of all templates: part of a run's identity and of every row."""
+    """Hash over the names and texts of the rollouts' templates: part of a run's identity and of every row.
+
+    The judge's are not among them: another judge makes no other rollouts.
+    """
+    return _hash_of(judges=False)
+
+
+@functools.cache
+def judge_hash() -> str:
+    """Hash over the judge's templates (judge_*.j2): part of what a verdict is kept under."""
+    return _hash_of(judges=True)
+
+
+def _hash_of(*, judges: bool) -> str:
     digest = hashlib.sha256()
     files = sorted((item for item in resources.files(__name__).iterdir()), key=lambda item: item.name)
     for item in files:
-        if item.name.endswith(".j2"):
+        if item.name.endswith(".j2") and item.name.startswith("judge_") == judges:
             digest.update(f"{item.name}\n{item.read_text(encoding='utf-8')}\n".encode())
     return digest.hexdigest()[:16]

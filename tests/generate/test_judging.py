@@ -121,7 +121,6 @@ def test_a_pair_whose_rejected_side_wins_in_both_orders_is_refused(
     counts = result["counts"]
     assert counts["judge"] == {
         "chosen": 1, "rejected": 1, "tie": 1, "invalid": 0, "errors": 0,
-        "first_position_wins": 0.5, "agreement_in_both_orders": 1.0,
     }  # fmt: skip
     assert counts["refused"] == {"context_full": 1, "empty": 1, "judge_disagrees": 1}
     assert counts["gates"]["judge_disagrees"] == {
@@ -138,7 +137,8 @@ def test_a_pair_whose_rejected_side_wins_in_both_orders_is_refused(
     ]
     assert verdicts_of(run)[0]["first_answer"] == "good decides.\n<verdict>A</verdict>"
     tokens = {
-        kind: sum(row[f"{kind}_tokens"] for row in verdicts_of(run)) for kind in ("prompt", "completion")
+        kind: sum(row[f"{kind}_tokens"] for row in verdicts_of(run))
+        for kind in ("prompt", "cached", "completion")
     }
     folder = "/".join(verdict_folder(run.config.pairs.judge.engine, run.config.pairs.judge.sampling))
     assert result["judge"] == {
@@ -146,7 +146,13 @@ def test_a_pair_whose_rejected_side_wins_in_both_orders_is_refused(
         "model": run.config.pairs.judge.engine.model,
         "verdicts": folder,
         "tokens": tokens,
+        "first_position_wins": 0.5,
+        "agreement_in_both_orders": 1.0,
     }
+    assert result["notes"][:2] == [
+        "the judge says the same in both orders of 100% of the pairs",
+        "50% of the judge's winners are the conversation that it was shown first",
+    ]
     assert not run.exists("judge", folder.split("/")[1], "in")
 
 
@@ -217,9 +223,10 @@ def test_what_is_no_win_for_either_side(
     run = make_run(pairs={"judge": {**SCRIPTED, **policy}})
     write_shard(run, "0001-a", rollouts[:3])
     job = judge(lambda a, b: answer)
-    result = run_pairs(run)["counts"]
-    assert result["accepted"] == accepted
-    assert result["judge"] | counts == result["judge"]
+    result = run_pairs(run)
+    assert result["counts"]["accepted"] == accepted
+    said = result["counts"]["judge"] | result["judge"]
+    assert said | counts == said
     assert job.calls == (12 if "invalid" in counts else 6), "an answer without a verdict is drawn twice"
 
 

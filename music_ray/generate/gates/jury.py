@@ -11,6 +11,7 @@ from typing import Any
 from music_ray.config import GatesConfig
 from music_ray.generate.gates.base import Refusal
 from music_ray.generate.gates.duplicates import NearDuplicates
+from music_ray.generate.gates.judged import JudgeDisagrees
 from music_ray.generate.gates.panel import NEAR_DUPLICATE, Panel, switch
 from music_ray.rundir import RunDir
 from music_ray.schema import Rollout
@@ -87,6 +88,11 @@ class Jury:
     def overlaps(self) -> dict[str, int]:
         """How many rollouts overlap with each evaluation set."""
         return self._panel.overlaps
+
+    @property
+    def judged(self) -> JudgeDisagrees | None:
+        """The judge's verdicts and what they come to; None without a judge."""
+        return self._panel.judged
 
     @property
     def missing(self) -> dict[str, str]:

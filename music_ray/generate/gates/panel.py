@@ -15,10 +15,12 @@ from music_ray.config import GatesConfig
 from music_ray.generate.gates.base import Check, Off, Refusal
 from music_ray.generate.gates.eval_overlap import EvalOverlap
 from music_ray.generate.gates.eval_sets import read_eval_sets
+from music_ray.generate.gates.judged import JudgeDisagrees
 from music_ray.generate.gates.messages import cut_off, empty, looping, template_leak
 from music_ray.generate.gates.plugins import load_plugin
 from music_ray.generate.gates.refusals import refusal_in_chosen
 from music_ray.generate.gates.sides import branches_alike, branches_equal, length_ratio
+from music_ray.judge.rows import Verdicts, verdict_folder
 from music_ray.rundir import RunDir
 from music_ray.schema import Rollout
 
@@ -71,6 +73,11 @@ class Panel:
             (dict(gate.check.pairs) for gate in self.gates if isinstance(gate.check, EvalOverlap)), {}
         )
 
+    @property
+    def judged(self) -> JudgeDisagrees | None:
+        """The gate judge_disagrees, None when it is off."""
+        return next((gate.check for gate in self.gates if isinstance(gate.check, JudgeDisagrees)), None)
+
 
 def first_refusal(rollout: Rollout, gates: GatesConfig) -> Refusal | None:
     """The first gate that a rollout with status ok fails, None when it passes all that are switched on.
@@ -106,6 +113,12 @@ def _eval_overlap(gates: GatesConfig, run: RunDir | None) -> Check | Off:
     return EvalOverlap(gates, read_eval_sets(gates))
 
 
+def _judge_disagrees(gates: GatesConfig, run: RunDir | None) -> Check | Off:
+    if run is None or (judge := run.config.pairs.judge).engine is None:
+        return Off("no judge is named in pairs.judge.engine", is_missing_input=True)
+    return JudgeDisagrees(judge, Verdicts(run, verdict_folder(judge.engine, judge.sampling)))
+
+
 _GATES: dict[str, Make] = {
     "empty": _plain(empty),
     "cut_off": _plain(cut_off),
@@ -116,4 +129,5 @@ _GATES: dict[str, Make] = {
     "refusal_in_chosen": _plain(refusal_in_chosen),
     "length_ratio": _plain(length_ratio),
     "eval_overlap": _eval_overlap,
+    "judge_disagrees": _judge_disagrees,
 }
