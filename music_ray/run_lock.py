@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -98,7 +99,8 @@ class StoreLease:
             try:
                 if self._read().get("token", self._token) != self._token:
                     # This driver slept too long. Its engines are fenced off by the run epoch.
-                    say(f"{self._folder}: another driver has taken this run over")
+                    say(f"{self._folder}: another driver has taken this run over, this one ends")
+                    os.kill(os.getpid(), signal.SIGTERM)  # as Ctrl-C: nothing of this one is wanted any more
                     return
                 self._write()
             except OSError as error:  # the next renewal tries again

@@ -275,7 +275,11 @@ class RunDir:
             record.get("status") == "done"
             and self.is_made_from_this(stage, record.get("made_from"))
             and self.exists(FOLDERS[stage])  # else somebody removed it
+            and not (stage == "generate" and self._has_errors_to_retry(record))
         )
+
+    def _has_errors_to_retry(self, record: dict[str, Any]) -> bool:
+        return self.config.generate.retry_errors and bool(record.get("counts", {}).get("errors"))
 
     def start_stage(self, stage: str) -> dict[str, Any]:
         """Marks a stage as running and returns its former record (empty when it never ran)."""

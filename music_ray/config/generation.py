@@ -31,8 +31,9 @@ class GenerateConfig(Section):
     turns: int = Field(default=5, ge=1, le=64)
     """T: assistant turns that every rollout goes on for after its seed (paper: 5)."""
 
-    conversations_per_task: int = Field(default=16, ge=1, json_schema_extra=FREE)
-    """Seeds in one Ray Data task. A block is released when its slowest row ends, so small."""
+    conversations_per_task: int = Field(default=16, ge=1, le=1024, json_schema_extra=FREE)
+    """Seeds in one Ray Data task. A block is released when its slowest row ends, so small; but Ray keeps
+    1.6 KB a task in the driver, so raise it for tens of millions of seeds."""
 
     tasks_in_flight: int | None = Field(default=None, ge=2, json_schema_extra=FREE)
     """Tasks whose seeds are rolled out at once in one engine actor. When empty, as many as it takes for
@@ -40,7 +41,8 @@ class GenerateConfig(Section):
     well), so that the engine never runs dry."""
 
     flush_rows: int = Field(default=256, ge=1, json_schema_extra=FREE)
-    """An actor writes its finished rollouts as one shard as soon as it holds this many …"""
+    """An actor writes its finished rollouts as one shard as soon as it holds this many (or half as many as
+    it works on, if that is less) …"""
 
     flush_seconds: float = Field(default=20.0, gt=0.0, json_schema_extra=FREE)
     """… or after this many seconds. What is in flight since the last flush is all a crash can cost."""
@@ -55,9 +57,10 @@ class GenerateConfig(Section):
     """Roll out again what ended as an error row, such as after an endpoint was down. The former rows stay
     in the shards, and an ok row counts before them."""
 
-    max_engine_deaths: int = Field(default=3, ge=1, json_schema_extra=FREE)
+    max_engine_deaths: int = Field(default=3, ge=2, json_schema_extra=FREE)
     """Engines that may die with one and the same seed in them before the seed ends as an error row with
-    the reason engine_died. Engines that vanish without a word (a spot node, kill -9) count a third."""
+    the reason engine_died, the last time alone. Engines that vanish without a word (a spot node, kill -9)
+    count a third."""
 
     stall_seconds: float = Field(default=120.0, gt=0.0, json_schema_extra=FREE)
     """Without any engine's answer for so long, the run says that it has stalled, and what is in flight."""

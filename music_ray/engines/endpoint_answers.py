@@ -77,6 +77,8 @@ def read_answer(body: Any) -> Answer:
         raise RequestError("the endpoint's content filter withheld the text", "content_filter")
     if finish_reason not in ("stop", "length"):
         raise TransientError(f"the text ended for the reason {finish_reason!r}", "endpoint_malformed")
+    # Half of a character that JSON may hold (\\ud83d) fits into no file and no further request.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return Answer(_with_usage(text, finish_reason, body.get("usage")), model, fingerprint)
 
 

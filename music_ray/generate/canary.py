@@ -33,17 +33,30 @@ class Canary:
         self._over = False
 
     @classmethod
-    def of(cls, run: RunDir, folder: tuple[str, ...], seed_ids: np.ndarray) -> Canary | None:
-        """The canary of a run, None where it has none or had it already."""
+    def of(
+        cls, run: RunDir, folder: tuple[str, ...], seed_ids: np.ndarray, done: np.ndarray
+    ) -> Canary | None:
+        """The canary of a run, None where it has none or had it already.
+
+        Args:
+            seed_ids: in the order in which they are rolled out.
+            done: sorted ids that this start does not roll out.
+
+        Raises:
+            StageError: all of the first seeds are there, and they do not pass.
+        """
         number = run.config.generate.canary.seeds
         if not number or len(seed_ids) < 2 * number:
             return None
         ids = np.sort(seed_ids[:number])
-        there = read_index(run, folder).ids
-        missing = ids[~is_among(ids, there)]
-        if not len(missing) and run.manifest().get("canary", {}).get("passed"):
-            return None
-        return cls(run, folder, ids, set(missing.tolist()))
+        missing = ids[~is_among(ids, done)]
+        canary = cls(run, folder, ids, set(missing.tolist()))
+        if len(missing):
+            return canary
+        # Before any engine is started: an earlier start made them and ended before it could look.
+        if not run.manifest().get("canary", {}).get("passed") and (problem := canary._look()):
+            raise StageError(problem)
+        return None
 
     def on_results(self, ids: Sequence[int], statuses: Sequence[str], reasons: Sequence[str]) -> Stop | None:
         """See Watch."""

@@ -21,7 +21,7 @@ from music_ray.generate.worker import CountingEngine
 from music_ray.jobs.compaction import compact
 from music_ray.jobs.driver import run_job
 from music_ray.jobs.job import Job
-from music_ray.jobs.ledger import EPOCH_FILE
+from music_ray.jobs.ledger import EPOCH_FILE, open_epoch
 from music_ray.jobs.metrics import Metrics
 from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate
@@ -109,13 +109,15 @@ def _ask(run: RunDir, shards: tuple[str, ...], questions: tuple[str, ...], total
         "lower it, or cpus_per_engine or gpus_per_engine beside it, raise ray.num_cpus, or add nodes",
     )
     say(f"pairs: asking the judge {engine.model} ({engine.kind}) about {total} pairs, in both orders")
+    epoch = _last_epoch(run, shards) + 1
+    open_epoch(run, shards, epoch)
     job = Job(
         name="-".join(shards[:-1]),  # its usage is kept under this name: a name for each judge
         unit="pairs",
         worker="music_ray.generate.judging:JudgeWorker",
         folder=shards,
         schema=VERDICT_SCHEMA,
-        run_epoch=_last_epoch(run, shards) + 1,
+        run_epoch=epoch,
     )
     run_job(
         RunDir(config),

@@ -20,6 +20,7 @@ from music_ray.generate.canary import Canary
 from music_ray.jobs.compaction import compact
 from music_ray.jobs.driver import run_job
 from music_ray.jobs.job import Job
+from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate, Watch
 from music_ray.progress import say
@@ -47,6 +48,8 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
     seed_ids = run.read_ids(*SEEDS)
     if not len(seed_ids):
         raise InputError(f"{run.display('seeds')} holds no seeds: run `music-ray seeds` first")
+    # Before the ledger is read: actors of a driver that was killed must write nothing after that.
+    open_epoch(run, SHARDS, run_epoch)
     index = read_index(run, SHARDS)
     done = index.ids_done(errors_too=not run.config.generate.retry_errors)
     done = done[is_among(done, np.sort(seed_ids))]
@@ -85,7 +88,7 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
         Budget(run, "generate", run_epoch),
         ErrorRate(generate.max_error_rate, generate.error_rate_after, run.display("rollouts")),
     ]
-    if canary := Canary.of(run, SHARDS, seed_ids):
+    if canary := Canary.of(run, SHARDS, seed_ids, done):
         watches.append(canary)
     run_job(run, job, run.parquet_files(*SEEDS), done, total=len(seed_ids), watches=watches)
 

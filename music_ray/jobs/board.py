@@ -118,7 +118,8 @@ class Board:
         }
         for actor in self._actors.values():
             for name, number in actor.counts.items():
-                sums[name] = sums.get(name, 0) + number
+                if name != "in_flight" or actor in alive:  # a dead actor has nothing in flight
+                    sums[name] = sums.get(name, 0) + number
         return sums
 
 
@@ -136,4 +137,5 @@ def start_board() -> Any:
     # On the driver's own node: when that goes, the job goes anyway.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(Board)
-    return actor.options(num_cpus=0, scheduling_strategy=here).remote()
+    # A call that a network blip cut off is made again: it says what is, not what came on top.
+    return actor.options(num_cpus=0, max_task_retries=3, scheduling_strategy=here).remote()

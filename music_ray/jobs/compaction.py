@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from music_ray.jobs.shards import COMPACTS, live_shards
+from music_ray.progress import say
 from music_ray.rundir import RunDir, digest
 
 MIN_SHARDS = 64
@@ -31,29 +32,39 @@ def compact(
     _remove_replaced(run, folder)
     paths = live_shards(run, folder)
     sizes = {info.path: info.size for info in run.fs.get_file_info(paths)} if paths else {}
-    small = [path for path in paths if sizes[path] < target_bytes // 2]
-    if len(small) < min_shards:
+    small = sum(size < target_bytes // 2 for size in sizes.values())
+    if small < min_shards:
         return len(paths)
-    for group in _groups(run, small, sizes, target_bytes):
+    say(f"compaction: joining {small} small shards of {run.display(*folder)}")
+    for group in _groups(run, paths, sizes, target_bytes):
         if len(group) > 1:
             _join(run, folder, group)
     return len(live_shards(run, folder))
 
 
 def _groups(run: RunDir, paths: list[str], sizes: dict[str, int], target_bytes: int) -> Iterator[list[str]]:
-    """Neighbours that make one shard together; those of another version's schema do not."""
+    """Small neighbours that make one shard together.
+
+    Those of another version's schema end a group, and so does a large shard: rows keep their order, which
+    decides which row of an id counts.
+    """
     group: list[str] = []
     held, schema = 0, None
     for path in paths:
-        with run.open_parquet(path) as file:
-            same = schema is not None and file.schema_arrow.equals(schema)
-            schema = file.schema_arrow
-        if group and (not same or held >= target_bytes):
+        is_large = sizes[path] >= target_bytes // 2
+        before, schema = schema, None if is_large else _schema_of(run, path)
+        if group and (is_large or schema != before or held >= target_bytes):
             yield group
             group, held = [], 0
-        group.append(path)
-        held += sizes[path]
+        if not is_large:
+            group.append(path)
+            held += sizes[path]
     yield group
+
+
+def _schema_of(run: RunDir, path: str) -> pa.Schema:
+    with run.open_parquet(path) as file:
+        return file.schema_arrow
 
 
 def _join(run: RunDir, folder: tuple[str, ...], paths: list[str]) -> None:
@@ -70,9 +81,9 @@ def _join(run: RunDir, folder: tuple[str, ...], paths: list[str]) -> None:
         writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=1024)
     if writer is not None:
         writer.close()
-    # The order of names decides which of two rows of an id counts, so a compacted shard keeps the
-    # place of its first: c0001-… stands before e0001-….
-    run.write_bytes(sink.getvalue().to_pybytes(), *folder, f"c{names[0][1:5]}-{digest(names)}.parquet")
+    # The name of the first, so that it stands in its place (live_shards).
+    first = names[0][1:].removesuffix(".parquet")
+    run.write_bytes(sink.getvalue().to_pybytes(), *folder, f"c{first}-{digest(names)}.parquet")
     for path in paths:
         run.fs.delete_file(path)
 

@@ -1,30 +1,32 @@
 """The driver of a job: starts the pool, follows it, and ends it in order.
 
 Input rows stream from Parquet through Ray Data to the actors; ids and statuses come back. Rows never
-pass through here, so the driver's memory does not grow with them.
+pass through here, so the driver's memory grows with the number of tasks alone (Ray Data keeps about 1.6 KB
+a task).
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from music_ray.errors import InputError, StageError
+from music_ray.errors import StageError
 from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS, start_board
 from music_ray.jobs.job import Job
-from music_ray.jobs.ledger import open_epoch
+from music_ray.jobs.results import Results
 from music_ray.jobs.teller import Teller
 from music_ray.jobs.usage import write_usage
 from music_ray.jobs.watch import Stop, Watch
 from music_ray.ray_session import worker_config
 from music_ray.rundir import RunDir
 
+LOOK_SECONDS = 0.5
+"""How often the driver looks whether it should end, while no result comes."""
 FLUSH_WAIT_SECONDS = 4 * REPORT_SECONDS
 """How long an ending job waits for actors to write what they have finished."""
 
@@ -38,7 +40,10 @@ def run_job(
     total: int,
     watches: Sequence[Watch] = (),
 ) -> None:
-    """Brings every input row that is not done to a shard. Ray must be up.
+    """Brings every input row that is not done to a shard. Ray must be up, and the epoch open.
+
+    `ledger.open_epoch` comes before the caller reads what is done: else an actor of an older start could
+    still write what this one is about to make.
 
     Args:
         inputs: Parquet files with an int64 column `id`.
@@ -49,7 +54,6 @@ def run_job(
         InputError: an actor met a user's mistake.
         StageError: a watch ended the job, no engine could be started, or the store takes no shards.
     """
-    open_epoch(run, job.folder, job.run_epoch)
     board = start_board()
     teller = Teller(
         board,
@@ -63,7 +67,7 @@ def run_job(
     )
     try:
         with teller:
-            _follow(_dataset(run, job, inputs, done, board), board, teller, watches)
+            _follow(Results(_dataset(run, job, inputs, done, board)), board, teller, watches)
     except BaseException:
         _flush(teller)
         raise
@@ -73,28 +77,61 @@ def run_job(
         raise teller.stop.error
 
 
-def _follow(dataset: Any, board: Any, teller: Teller, watches: Sequence[Watch]) -> None:
+def _follow(results: Results, board: Any, teller: Teller, watches: Sequence[Watch]) -> None:
     """Takes results until there are no more, or until all actors have obeyed a watch."""
-    obeyed_by = None
-    for table in _results(dataset):
-        ids, statuses, reasons = (table.column(name).to_pylist() for name in ("id", "status", "reason"))
-        board.end.remote(ids)
-        teller.errors.update(
-            reason for status, reason in zip(statuses, reasons, strict=True) if status == "error"
-        )
-        for watch in watches:
-            if teller.stop is None and (stop := watch.on_results(ids, statuses, reasons)):
-                teller.end(stop)
-        if teller.stop is None:
-            continue
-        if obeyed_by is None:
-            obeyed_by = time.monotonic() + (FLUSH_WAIT_SECONDS if teller.stop.directive == FLUSH else np.inf)
-        if _all_obeyed(teller) or time.monotonic() > obeyed_by:
+    patience = _Patience(teller)
+    while not results.over:
+        table = results.take(timeout=LOOK_SECONDS)
+        if teller.failed is not None:
+            raise teller.failed  # without it nobody watches over the budget
+        if table is not None:
+            _note_results(table, board, teller, watches)
+        if teller.stop is not None and patience.is_over():
             return
 
 
+def _note_results(table: pa.Table, board: Any, teller: Teller, watches: Sequence[Watch]) -> None:
+    ids, statuses, reasons = (table.column(name).to_pylist() for name in ("id", "status", "reason"))
+    board.end.remote(ids)
+    teller.errors.update(
+        reason for status, reason in zip(statuses, reasons, strict=True) if status == "error"
+    )
+    for watch in watches:
+        if teller.stop is None and (stop := watch.on_results(ids, statuses, reasons)):
+            teller.end(stop)
+
+
+class _Patience:
+    """How long a job that ends early waits for its actors."""
+
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
+        self._since: float | None = None
+        self._asked = 0.0
+
+    def is_over(self) -> bool:
+        """Whether all actors have obeyed, or will not any more: flushing takes seconds, draining as long
+        as engines answer."""
+        now = time.monotonic()
+        self._since = self._since or now
+        if now - self._asked < REPORT_SECONDS / 2:
+            return False
+        self._asked = now
+        if _all_obeyed(self._teller):
+            return True
+        stop = self._teller.stop
+        if stop is not None and stop.directive == DRAIN:
+            return self._teller.silent_seconds(now) > 2 * self._teller.stall_seconds
+        return now - self._since > FLUSH_WAIT_SECONDS
+
+
 def _all_obeyed(teller: Teller) -> bool:
-    totals = teller.look()
+    from ray.exceptions import GetTimeoutError
+
+    try:
+        totals = teller.look()
+    except GetTimeoutError:
+        return False
     return totals["obeyed"] == totals["alive"]
 
 
@@ -119,42 +156,8 @@ def _account(run: RunDir, job: Job, teller: Teller) -> None:
         totals = teller.look()
     except RayError:
         totals = teller.totals
-    if not totals:
-        return
-    write_usage(run, job.name, job.run_epoch, totals)
-
-
-def _results(dataset: Any) -> Iterator[pa.Table]:
-    """Result tables as tasks end.
-
-    Raises:
-        InputError: an actor met a user's mistake.
-        StageError: no engine could be started, an actor is gone for good, or a shard could not be written.
-    """
-    from ray.exceptions import RayError, RayTaskError
-
-    from music_ray.jobs.actor import MISTAKE, SKIPPED, STORAGE
-
-    try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            statuses = table.column("status").to_pylist()
-            if MISTAKE in statuses:
-                raise InputError(table.column("reason")[statuses.index(MISTAKE)].as_py())
-            if STORAGE in statuses:
-                reason = table.column("reason")[statuses.index(STORAGE)].as_py()
-                raise StageError(
-                    f"a shard could not be written: {reason}\n"
-                    "see to the disk or the store, then the same command goes on"
-                )
-            yield table.filter(pc.not_equal(table.column("status"), SKIPPED))
-    except RayTaskError:
-        raise  # our own code failed: a bug, with its traceback
-    except RayError as error:
-        last_line = str(error).strip().splitlines()[-1]
-        raise StageError(
-            f"the engines could not be started or kept running: {last_line}\n"
-            "the cause stands further up; mend it, and the same command goes on"
-        ) from None
+    if totals:
+        teller.record(totals)
 
 
 def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: Any) -> Any:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from music_ray.errors import InputError
+from music_ray.jobs.shards import is_among
 from music_ray.progress import say
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import to_table
@@ -63,7 +65,7 @@ class ShardWriter:
         *,
         flush_rows: int,
         flush_seconds: float,
-        on_shard: Callable[[int], None] = lambda rows: None,
+        on_shard: Callable[[list[Any]], None] = lambda rows: None,
     ) -> None:
         self._on_shard = on_shard
         self._run, self._folder, self._schema = run, folder, schema
@@ -112,8 +114,13 @@ class ShardWriter:
             if self._buffer and time.monotonic() - self._oldest >= self._flush_seconds:
                 try:
                     await self.flush()
-                except (OSError, FencedError):
-                    return  # those who wait for the rows have been told
+                except Exception:
+                    return  # flush has told those who wait for the rows, and they raise it
+
+    @property
+    def holds_rows(self) -> bool:
+        """Whether rows wait to be written, or are being written."""
+        return self._written is not None or self._writing.locked()
 
     async def flush(self) -> None:
         """Writes what is held as one shard, named by the run epoch and a hash of its ids."""
@@ -124,12 +131,12 @@ class ShardWriter:
             self._buffer, self._written = [], None
             try:
                 await asyncio.to_thread(self._write, rows)
-            except (OSError, FencedError) as error:
+            except Exception as error:
                 written.set_exception(error)
                 written.exception()  # it is raised here as well: not another word about it from asyncio
                 raise
             self.shards += 1
-            self._on_shard(len(rows))
+            self._on_shard(rows)
             written.set_result(None)
 
     def _write(self, rows: list[Any]) -> None:
@@ -152,22 +159,42 @@ class ShardWriter:
 
 
 class WrittenRows:
-    """What the shards of this start hold, for rows that may have been written by an actor that died."""
+    """What the shards of this start hold, for rows that may have been written by an actor that died.
+
+    Keeps ids alone (8 bytes a row), and lists the folder once for all tasks that ask at the same time.
+    """
 
     def __init__(self, run: RunDir, folder: tuple[str, ...], run_epoch: int) -> None:
         self._run, self._folder = run, folder
         self._prefix = f"e{run_epoch:04d}-"
-        self._lock = threading.Lock()
-        self._read: set[str] = set()
-        self._found: dict[int, dict[str, Any]] = {}
+        self._ids: dict[str, np.ndarray] = {}
+        """Sorted ids of each shard that was read."""
+        self._listed = 0.0
+        # Not the loop's own threads: these must stay free for flushing.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="written-rows")
 
-    def look_up(self, ids: Iterable[int]) -> list[dict[str, Any]]:
-        """`id`, `status` and `reason` of those that lie in a shard; each shard is read once."""
-        with self._lock:  # asked from a thread for each task
-            for path in self._run.parquet_files(*self._folder):
-                if path not in self._read and path.rpartition("/")[2].startswith(self._prefix):
-                    with self._run.open_parquet(path) as file:
-                        for row in file.read(columns=["id", "status", "reason"]).to_pylist():
-                            self._found[row["id"]] = row
-                    self._read.add(path)
-        return [self._found[one] for one in ids if one in self._found]
+    async def look_up(self, ids: list[int]) -> list[dict[str, Any]]:
+        """`id`, `status` and `reason` of those that lie in a shard."""
+        asked = time.monotonic()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._look_up, ids, asked)
+
+    def _look_up(self, ids: list[int], asked: float) -> list[dict[str, Any]]:
+        if self._listed <= asked:
+            self._read_new_shards()
+        wanted = np.array(sorted(ids), dtype=np.int64)
+        found = {}
+        for path, there in self._ids.items():
+            if is_among(wanted, there).any():
+                with self._run.open_parquet(path) as file:
+                    table = file.read(columns=["id", "status", "reason"])
+                rows = table.filter(pa.array(is_among(table["id"].to_numpy(), wanted))).to_pylist()
+                found.update({row["id"]: row for row in rows})
+        return list(found.values())
+
+    def _read_new_shards(self) -> None:
+        listed = time.monotonic()
+        for path in self._run.parquet_files(*self._folder):
+            if path not in self._ids and path.rpartition("/")[2].startswith(self._prefix):
+                with self._run.open_parquet(path) as file:
+                    self._ids[path] = np.sort(file.read(columns=["id"])["id"].to_numpy())
+        self._listed = listed

@@ -51,7 +51,8 @@ class ShardIndex:
 
 def live_shards(run: RunDir, folder: tuple[str, ...]) -> list[str]:
     """Paths of the shards that count: those that a compacted one replaces are left out."""
-    paths = run.parquet_files(*folder)
+    # By epoch, then name: a compacted shard stands where the first that it replaces stood.
+    paths = sorted(run.parquet_files(*folder), key=lambda path: path.rpartition("/")[2][1:])
     compacted = [path for path in paths if path.rpartition("/")[2].startswith("c")]
     replaced: set[str] = set()
     for path in compacted:

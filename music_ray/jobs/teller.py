@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from music_ray.jobs.board import REPORT_SECONDS
-from music_ray.jobs.watch import Stop, Watch
+from music_ray.jobs.watch import DRAIN, FLUSH, Stop, Watch
 from music_ray.progress import duration, say
 
 TELL_SECONDS = 10.0
@@ -39,7 +39,7 @@ class Teller:
         self._keep = keep
         self._board, self._watches = board, watches
         self._name, self._unit, self._total, self._before = name, unit, total, done
-        self._stall_seconds = stall_seconds
+        self.stall_seconds = stall_seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-progress", daemon=True)
         self._started = time.monotonic()
@@ -47,11 +47,15 @@ class Teller:
         self._last_calls = 0
         self._last_answer = self._started
         self._stall_said = 0.0
+        self._asked = False
+        """Whether any row has been in an engine yet."""
         self._deaths_said = 0
         self.errors: Counter[str] = Counter()
         """Error rows of this start by reason; the driver counts them."""
         self.stop: Stop | None = None
         """Why the job ends early, as soon as a watch says so."""
+        self.failed: Exception | None = None
+        """What ended the thread, which the driver raises."""
         self.totals: dict[str, Any] = {}
         """Board.totals as last seen."""
 
@@ -64,10 +68,17 @@ class Teller:
         self._thread.join(timeout=5)
 
     def end(self, stop: Stop) -> None:
-        """Ends the job early: the first reason counts, and all actors get its word."""
+        """Ends the job early: the first reason counts, and all actors get its word.
+
+        Draining may still become flushing, as by Ctrl-C.
+        """
         if self.stop is None:
             self.stop = stop
-            self._board.direct.remote(stop.directive)
+        elif self.stop.directive == DRAIN and stop.directive == FLUSH:
+            self.stop = Stop(self.stop.error, FLUSH)
+        else:
+            return
+        self._board.direct.remote(self.stop.directive)
 
     def look(self, timeout: float = 5.0) -> dict[str, Any]:
         """Asks the board now."""
@@ -77,14 +88,22 @@ class Teller:
         return self.totals
 
     def _run(self) -> None:
-        from ray.exceptions import RayError
+        try:
+            self._tell()
+        except Exception as error:  # the driver raises it: a job is not followed in silence
+            self.failed = error
+
+    def _tell(self) -> None:
+        from ray.exceptions import GetTimeoutError, RayError
 
         while not self._over.wait(TELL_SECONDS):
             try:
                 totals = self.look()
+            except GetTimeoutError:  # a busy machine: the next time
+                continue
             except RayError:  # Ray is on its way down; the driver's main thread says why
                 return
-            self._record(totals)
+            self.record(totals)
             now = time.monotonic()
             for line in (*self.news(totals, now), self.line(totals, now)):
                 say(line)
@@ -92,7 +111,8 @@ class Teller:
                 if self.stop is None and (stop := watch.on_totals(totals)):
                     self.end(stop)
 
-    def _record(self, totals: dict[str, Any]) -> None:
+    def record(self, totals: dict[str, Any]) -> None:
+        """Keeps what is used so far; a store that stumbles does not end the job."""
         try:
             self._keep(totals)
         except OSError as error:  # the next one replaces it; engines that can't write shards will say so
@@ -114,14 +134,18 @@ class Teller:
         parts.append(f"{tokens} tokens, {tokens / working:.0f}/s")
         if prompt:
             parts.append(f"cache {totals.get('cached', 0) / prompt:.0%}")
-        if self.errors:
-            parts.append("errors: " + ", ".join(f"{name} {n}" for name, n in self.errors.most_common(3)))
+        if errors := self.errors.copy():  # the driver adds to it meanwhile
+            parts.append("errors: " + ", ".join(f"{name} {n}" for name, n in errors.most_common(3)))
         parts.append(f"{totals['alive']} engine(s), {totals.get('in_flight', 0)} in flight")
         left = self._total - self._before - made
         if made and left > 0:
             parts.append(f"{duration(left * working / made)} left")
         parts.append(f"{duration(now - self._started)} so far")
         return " · ".join(parts)
+
+    def silent_seconds(self, now: float) -> float:
+        """Since an engine last answered, or since rows first waited for one; 0 while engines start."""
+        return now - self._last_answer if self._asked else 0.0
 
     def news(self, totals: dict[str, Any], now: float) -> list[str]:
         """What has happened since the last time: engines that died, and that nothing happens any more."""
@@ -130,10 +154,12 @@ class Teller:
             for reason in totals["deaths"][self._deaths_said :]
         ]
         self._deaths_said = len(totals["deaths"])
+        if not self._asked and (totals.get("in_flight") or totals.get("calls")):
+            self._asked, self._last_answer = True, now
         if totals.get("calls", 0) != self._last_calls:
             self._last_calls, self._last_answer, self._stall_said = totals["calls"], now, 0.0
-        silent = now - self._last_answer
-        if self._first_answer is not None and silent >= max(self._stall_seconds, 2 * self._stall_said):
+        silent = self.silent_seconds(now)
+        if silent >= max(self.stall_seconds, 2 * self._stall_said):
             self._stall_said = silent
             said.append(
                 f"{self._name}: stalled: no engine has answered for {duration(silent)}; {totals['alive']} "

@@ -8,7 +8,7 @@ from music_ray import ray_session
 from music_ray.config import EngineConfig
 from music_ray.errors import EnvironmentLacksError, InputError, StageError
 from music_ray.generate import pipeline
-from music_ray.jobs import driver
+from music_ray.jobs import results as jobs_results
 from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE, JobActor
 from music_ray.jobs.job import Job
 
@@ -41,7 +41,7 @@ def table(*rows):
 
 def test_a_users_mistake_that_an_actor_meets_ends_the_stage_with_its_message():
     bad = table({"status": "ok"}, {"status": MISTAKE, "reason": "no chat template: add one"})
-    results = driver._results(Results(table({"status": "ok"}), bad))
+    results = jobs_results._tables(Results(table({"status": "ok"}), bad))
     assert next(results).num_rows == 1
     with pytest.raises(InputError, match=r"^no chat template: add one$"):
         next(results)
@@ -59,7 +59,7 @@ def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch)
 
 
 def test_a_store_that_takes_no_shards_ends_the_stage_and_what_was_skipped_is_no_result():
-    results = driver._results(
+    results = jobs_results._tables(
         Results(
             table({"status": "ok"}, {"status": SKIPPED}),
             table({"status": STORAGE, "reason": "[Errno 28] No space left on device"}),
@@ -72,7 +72,7 @@ def test_a_store_that_takes_no_shards_ends_the_stage_and_what_was_skipped_is_no_
 
 def test_engines_that_cannot_start_are_a_stage_error_with_the_last_line():
     error = ActorUnavailableError("Traceback\nRuntimeError: out of memory", actor_id=None)
-    results = driver._results(Results(error=error))
+    results = jobs_results._tables(Results(error=error))
     with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory"):
         next(results)
 

@@ -23,9 +23,12 @@ def test_sums_are_over_all_actors_and_the_word_reaches_each(monkeypatch):
     assert board.report("a", {"calls": 7}) == DRAIN
     assert board.totals()["obeyed"] == 0
     board.report("a", {"calls": 7}, DRAIN)
+    board.report("b", {"calls": 5, "ok": 1, "in_flight": 4})
+    assert board.totals()["in_flight"] == 4
     clock[0] = 130.0  # b has said nothing for 20 s
     board.report("a", {"calls": 9}, DRAIN)
     assert (board.totals()["obeyed"], board.totals()["alive"], board.totals()["calls"]) == (1, 1, 14)
+    assert "in_flight" not in board.totals()
 
 
 def test_a_row_that_did_not_come_out_is_a_suspect_until_it_ends():
@@ -59,6 +62,7 @@ def teller(board=None, **options):
     settings = {"name": "generate", "unit": "rollouts", "total": 100, "done": 10, "stall_seconds": 60}
     made = Teller(board, [], **{**settings, **options})
     made._started = made._last_answer = 0.0
+    made._asked = True
     return made
 
 
@@ -99,9 +103,13 @@ def test_a_stall_is_said_once_and_again_after_twice_the_time():
     )
 
 
-def test_no_stall_while_engines_start():
+def test_no_stall_while_engines_start_but_one_when_they_never_answer():
     told = teller()
+    told._asked = False
     assert told.news({**TOTALS, "calls": 0}, 900.0) == []
+    waiting = {**TOTALS, "calls": 0, "in_flight": 3}
+    assert told.news(waiting, 910.0) == []
+    assert told.news(waiting, 970.0)[0].startswith("generate: stalled: no engine has answered for 1 min 00 s")
 
 
 def test_each_death_is_said_once():
@@ -116,8 +124,10 @@ def test_the_first_reason_to_stop_counts():
     board = Word()
     told = teller(board)
     told.end(Stop(StageError("first"), DRAIN))
-    told.end(Stop(StageError("second"), FLUSH))
+    told.end(Stop(StageError("second"), DRAIN))
     assert str(told.stop.error) == "first" and board.given == [DRAIN]
+    told.end(Stop(StageError("Ctrl-C"), FLUSH))  # draining may take long
+    assert str(told.stop.error) == "first" and told.stop.directive == FLUSH and board.given == [DRAIN, FLUSH]
 
 
 @pytest.mark.parametrize(("errors", "stops"), [(5, False), (6, True)])

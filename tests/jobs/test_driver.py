@@ -9,6 +9,7 @@ from music_ray.config.load import resolve_config
 from music_ray.errors import StageError
 from music_ray.jobs import driver
 from music_ray.jobs.job import Job
+from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import read_index, read_rows
 from music_ray.jobs.usage import read_usage
 from music_ray.jobs.watch import DRAIN, ErrorRate, Stop
@@ -51,6 +52,7 @@ def run_of(tmp_path, num_rows, **generate):
 
 def go(run, *, epoch=1, watches=(), total=0, **payload):
     job = Job("test", "rows", "tests.jobs.workers:TestWorker", SHARDS, ROLLOUT_SCHEMA, epoch, payload)
+    open_epoch(run, SHARDS, epoch)
     done = read_index(run, SHARDS).ids
     driver.run_job(run, job, run.parquet_files("in"), done, total=total, watches=watches)
 
@@ -70,6 +72,16 @@ def test_the_one_row_that_kills_engines_is_found_and_all_others_come_out(ray_up,
     assert rows == {one: ("ok", "") for one in range(40) if one != 17}
     detail = {row["id"]: row["detail"] for row in run.read_rows(*SHARDS)}[17]
     assert detail == ("3 engines died with it" if how == "declared" else "9 engines died with it")
+
+
+def test_one_engines_death_gives_no_row_up_however_many_were_in_it(ray_up, tmp_path):
+    """Every waiting row hears of the death; it is one death all the same."""
+    run = run_of(tmp_path, 120, tasks_in_flight=6)
+    go(run, dies_once=str(tmp_path / "died"), total=120)
+    assert (tmp_path / "died").exists()
+    assert outcome(run) == dict.fromkeys(range(120), ("ok", ""))
+    usage = read_usage(run, "test")
+    assert usage["ok"] == 120 and usage["error"] == 0
 
 
 def test_too_many_errors_end_the_job_and_what_is_finished_is_kept(ray_up, tmp_path):

@@ -159,9 +159,24 @@ def test_what_an_actor_wrote_before_it_died_is_found_by_the_next(run):
     open_epoch(run, SHARDS, 3)
     asyncio.run(_write(run, 5, epoch=3))
     written = WrittenRows(run, SHARDS, 3)
-    assert written.look_up([1, 5, 7]) == [{"id": 5, "status": "error", "reason": "empty_reply"}]
+    found = asyncio.run(written.look_up([1, 5, 7]))
+    assert found == [{"id": 5, "status": "error", "reason": "empty_reply"}]
     asyncio.run(_write(run, 7, epoch=3))
-    assert [one["id"] for one in written.look_up([7])] == [7]
+    assert [one["id"] for one in asyncio.run(written.look_up([7]))] == [7]
+
+
+def test_a_row_that_no_shard_can_hold_is_told_to_all_who_wait_for_its_shard(run):
+    """Else they would wait for ever."""
+
+    async def scenario():
+        ledger = writer(run, seconds=0.2)
+        ledger.begin(10)
+        bad = dataclasses.replace(ROW, id=2, detail="\ud83d")
+        return await asyncio.wait_for(
+            asyncio.gather(*(ledger.add(row) for row in (ROW, bad)), return_exceptions=True), timeout=10
+        )
+
+    assert [type(one) for one in asyncio.run(scenario())] == [UnicodeEncodeError] * 2
 
 
 def test_the_epoch_file_is_no_shard(run):

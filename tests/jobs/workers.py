@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 from music_ray.engines.base import EngineDeadError
 from tests.jobs.test_ledger import ROW
@@ -17,9 +18,11 @@ class TestWorker:
     __test__ = False
 
     def __init__(self, config, run_epoch, payload, metrics):
-        self.payload, self.calls = payload, 0
+        self.payload, self.calls, self.dead = payload, 0, False
 
     async def work(self, row):
+        if "dies_once" in self.payload:
+            return await self.work_until_the_engine_dies(row)
         await asyncio.sleep(self.payload.get("seconds", 0.0))
         self.calls += 1
         if row["id"] in self.payload.get("deadly", ()):
@@ -29,6 +32,19 @@ class TestWorker:
         failed = row["id"] in self.payload.get("failing", ())
         status, reason = ("error", "bad") if failed else ("ok", "")
         return replace(ROW, id=row["id"], status=status, reason=reason, detail="made")
+
+    async def work_until_the_engine_dies(self, row):
+        """A real engine's death: all that wait for it hear of it, and it answers nobody any more."""
+        marker = Path(self.payload["dies_once"])
+        await asyncio.sleep(0.3)
+        if self.calls >= 8 and not marker.exists():
+            self.dead = True
+        if self.dead:
+            await asyncio.sleep(0.05)
+            marker.touch()
+            raise EngineDeadError("the engine core died")
+        self.calls += 1
+        return replace(ROW, id=row["id"], status="ok", reason="", detail="made")
 
     def give_up(self, row, reason, detail):
         return replace(ROW, id=row["id"], status="error", reason=reason, detail=detail)
