@@ -3,10 +3,10 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate
+.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate bench-scale faults
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make or refresh .venv from requirements-cpu.lock (a minute; at once when nothing has changed)
 	@VENV="$(VENV)" cluster/install.sh
@@ -23,6 +23,12 @@ bench-contrasts: setup ## What the contrast and user modes cost and achieve, wit
 
 bench-generate: setup ## Rollouts beside vLLM's own LLM class and ray.data.llm, into runs/bench (25 minutes)
 	$(PY) -m music_ray.bench.generate
+
+bench-scale: setup ## What everything but the model costs: 100,000 seeds, a restart, ten million ids (25 minutes)
+	$(PY) -m music_ray.bench.scale
+
+faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (15 minutes)
+	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines
 
 check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .

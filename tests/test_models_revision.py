@@ -38,6 +38,8 @@ class Hub(BaseHTTPRequestHandler):
 def hub(monkeypatch):
     import huggingface_hub
 
+    # Other tests of this session see to it that nothing asks the real hub.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"

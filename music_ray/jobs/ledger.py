@@ -111,11 +111,9 @@ class ShardWriter:
         """Flushes what has waited long enough, also while no other row ends."""
         while self._buffer:
             await asyncio.sleep(max(0.0, self._oldest + self._flush_seconds - time.monotonic()))
-            if self._buffer and time.monotonic() - self._oldest >= self._flush_seconds:
-                try:
-                    await self.flush()
-                except Exception:
-                    return  # flush has told those who wait for the rows, and they raise it
+            is_due = self._buffer and time.monotonic() - self._oldest >= self._flush_seconds
+            if is_due and await self._flush() is not None:
+                return  # those who wait for the rows have the error, and raise it
 
     @property
     def holds_rows(self) -> bool:
@@ -123,21 +121,31 @@ class ShardWriter:
         return self._written is not None or self._writing.locked()
 
     async def flush(self) -> None:
-        """Writes what is held as one shard, named by the run epoch and a hash of its ids."""
+        """Writes what is held as one shard, named by the run epoch and a hash of its ids.
+
+        Raises:
+            as add.
+        """
+        if (error := await self._flush()) is not None:
+            raise error
+
+    async def _flush(self) -> Exception | None:
+        """What went wrong, which all who wait for the rows are told."""
         async with self._writing:
             rows, written = self._buffer, self._written
             if written is None:
-                return
+                return None
             self._buffer, self._written = [], None
             try:
                 await asyncio.to_thread(self._write, rows)
             except Exception as error:
                 written.set_exception(error)
-                written.exception()  # it is raised here as well: not another word about it from asyncio
-                raise
+                written.exception()  # so that asyncio does not complain where nobody waits
+                return error
             self.shards += 1
             self._on_shard(rows)
             written.set_result(None)
+            return None
 
     def _write(self, rows: list[Any]) -> None:
         name = f"e{self._run_epoch:04d}-{digest_ids([row.id for row in rows])}.parquet"

@@ -38,6 +38,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve_hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
+        # Other tests of this session see to it that nothing asks the real hub.
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         # The other store of large files speaks a protocol of its own, in a binary.
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         yield hub
