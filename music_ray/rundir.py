@@ -114,13 +114,13 @@ class RunDir:
         """Writes one Parquet file so that a reader sees all of it or nothing."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        return self.write_bytes(sink.getvalue().to_pybytes(), *parts)
+        return self.write_bytes(sink.getvalue(), *parts)
 
     def write_text(self, text: str, *parts: str) -> str:
         """Writes one UTF-8 text file atomically."""
         return self.write_bytes(text.encode("utf-8"), *parts)
 
-    def write_bytes(self, content: bytes, *parts: str) -> str:
+    def write_bytes(self, content: bytes | pa.Buffer, *parts: str) -> str:
         """Local: temporary file, fsync, rename. Object store: one PUT, which is atomic there."""
         path = self.path(*parts)
         if not self.is_local:

@@ -17,8 +17,8 @@ from music_ray.rundir import RunDir, digest
 
 MIN_SHARDS = 64
 """Fewer shards than this are left as they are."""
-TARGET_BYTES = 64 * 2**20
-"""Size of a compacted shard, compressed."""
+TARGET_BYTES = 16 * 2**20
+"""Size of a compacted shard, compressed: about 20,000 rollouts, which unpacked fit the driver's memory."""
 
 
 def compact(
@@ -83,7 +83,7 @@ def _join(run: RunDir, folder: tuple[str, ...], paths: list[str]) -> None:
         writer.close()
     # The name of the first, so that it stands in its place (live_shards).
     first = names[0][1:].removesuffix(".parquet")
-    run.write_bytes(sink.getvalue().to_pybytes(), *folder, f"c{first}-{digest(names)}.parquet")
+    run.write_bytes(sink.getvalue(), *folder, f"c{first}-{digest(names)}.parquet")
     for path in paths:
         run.fs.delete_file(path)
 
