@@ -38,6 +38,10 @@ def run_stages(
         _check_upstream(run, stages[0])
     with_work = [stage for stage in stages if not _is_finished(run, stage, stages)]
     preflight.check(config, with_work)
+    if "pairs" in with_work:
+        from music_ray.generate.gates.preflight import check_gates
+
+        check_gates(config.pairs.gates)
     with run.lock():
         if not only_reads:
             run.open()

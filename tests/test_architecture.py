@@ -16,8 +16,8 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature")
 SHARED = (
-    "chat", "costs", "engines", "identity", "jobs", "judge", "models", "preflight", "progress", "prompts",
-    "provenance", "ray_session", "reward_model", "run_lock", "rundir",
+    "chat", "costs", "engines", "identity", "jobs", "judge", "models", "plugins", "preflight", "progress",
+    "prompts", "provenance", "ray_session", "reward_model", "run_lock", "rundir",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "run", "__main__", "bench")

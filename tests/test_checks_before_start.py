@@ -1,6 +1,7 @@
 """What is found wrong before anything expensive starts, and the models that a name can mean."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections import namedtuple
@@ -233,3 +234,27 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert models.cache_dir() == Path("/xdg/music_ray")
     monkeypatch.setenv("MUSIC_RAY_CACHE", "~/here")
     assert models.cache_dir() == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [
+        ({"eval_sets": [{"path": "nowhere.parquet", "columns": ["prompt"]}]}, "no file or folder at nowhere"),
+        ({"plugins": ["no_such_module:gate"]}, "pairs.gates.plugins: no_such_module:gate can't be imported"),
+    ],
+)
+def test_what_the_gates_lack_is_said_before_rollouts_are_paid_for(tmp_path, gates, message):
+    from music_ray.run import run_stages
+
+    config = resolve_config(
+        {
+            "name": "t",
+            "runs_dir": str(tmp_path),
+            "data": {"sources": [{"path": "sample"}]},
+            "engine": {"kind": "scripted"},
+            "pairs": {"gates": gates},
+        }
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        run_stages(config, ["seeds", "generate", "pairs"])
+    assert not (tmp_path / "t").exists()

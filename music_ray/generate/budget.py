@@ -8,8 +8,9 @@ from typing import Any
 
 from music_ray.costs import TOKEN_KINDS, exceeded, spent
 from music_ray.errors import StageError
+from music_ray.jobs.board import DRAIN
 from music_ray.jobs.usage import read_usage
-from music_ray.jobs.watch import DRAIN, Stop
+from music_ray.jobs.watch import Stop
 from music_ray.rundir import RunDir
 
 ROLES = ("assistant", "user", "contrast")

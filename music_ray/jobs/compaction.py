@@ -18,7 +18,7 @@ from music_ray.rundir import RunDir, digest
 MIN_SHARDS = 64
 """Fewer shards than this are left as they are."""
 TARGET_BYTES = 16 * 2**20
-"""Size of a compacted shard, compressed: about 20,000 rollouts, which unpacked fit the driver's memory."""
+"""Size of a compacted shard, compressed; the driver holds one while it is made."""
 
 
 def compact(

@@ -72,7 +72,7 @@ def run_job(
         _flush(teller)
         raise
     finally:
-        _account(run, job, teller)
+        _account(teller)
     if teller.stop is not None:
         raise teller.stop.error
 
@@ -148,7 +148,7 @@ def _flush(teller: Teller) -> None:
         return
 
 
-def _account(run: RunDir, job: Job, teller: Teller) -> None:
+def _account(teller: Teller) -> None:
     """What the job has used is recorded however it ended."""
     from ray.exceptions import RayError
 
@@ -215,6 +215,3 @@ def _pending_only(table: pa.Table, done: Any) -> pa.Table:
 
     ids = ray.get(done) if isinstance(done, ray.ObjectRef) else done
     return table.filter(pa.array(~is_among(table.column("id").to_numpy(), ids)))
-
-
-__all__ = ["DRAIN", "run_job"]

@@ -142,9 +142,9 @@ class ShardWriter:
                 written.set_exception(error)
                 written.exception()  # so that asyncio does not complain where nobody waits
                 return error
+            written.set_result(None)
             self.shards += 1
             self._on_shard(rows)
-            written.set_result(None)
             return None
 
     def _write(self, rows: list[Any]) -> None:

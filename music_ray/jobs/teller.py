@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from music_ray.jobs.board import REPORT_SECONDS
-from music_ray.jobs.watch import DRAIN, FLUSH, Stop, Watch
+from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS
+from music_ray.jobs.watch import Stop, Watch
 from music_ray.progress import duration, say
 
 TELL_SECONDS = 10.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from music_ray.errors import StageError
-from music_ray.jobs.board import DRAIN, FLUSH
+from music_ray.jobs.board import FLUSH
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,3 @@ class ErrorRate:
     def on_totals(self, totals: dict[str, Any]) -> Stop | None:
         """See Watch."""
         return None
-
-
-__all__ = ["DRAIN", "FLUSH", "ErrorRate", "Stop", "Watch"]

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from music_ray.config import ContrastConfig
 from music_ray.errors import InputError
+from music_ray.plugins import import_named, in_words, see_working_folder
 from music_ray.prompts import fence
 from music_ray.schema import Message
 
@@ -115,7 +114,7 @@ def _check_template(config: ContrastConfig, num_turns: int) -> None:
         except Exception as error:  # whatever a user's template raises is a mistake in it
             raise InputError(
                 f"{name} can't be rendered with {len(history)} messages before the user's"
-                f"{'' if chosen_reply else ' and no chosen reply'}: {_in_words(error)}; it may use "
+                f"{'' if chosen_reply else ' and no chosen reply'}: {in_words(error)}; it may use "
                 f"{', '.join(VARIABLES)}"
             ) from None
         _check_rendered(text, name, config.mode)
@@ -139,14 +138,7 @@ def load_plugin(name: str) -> Callable[[Any], Awaitable[Any]]:
         InputError: it can't be imported, or is no async function of one argument.
     """
     module_name, _, function_name = name.partition(":")
-    _see_working_folder()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever its import raises is a mistake in it
-        raise InputError(
-            f"contrast.plugin ({name}): {module_name} can't be imported: {_in_words(error)}; correct the "
-            "name, or start music-ray in the folder that holds the module"
-        ) from None
+    module = import_named(module_name, f"contrast.plugin ({name}): {module_name}")
     function = getattr(module, function_name, None)
     if function is None:
         raise InputError(
@@ -169,12 +161,12 @@ def load_plugin(name: str) -> Callable[[Any], Awaitable[Any]]:
 
 def _plugin_source(name: str) -> Path:
     module_name = name.partition(":")[0]
-    _see_working_folder()
+    see_working_folder()
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"contrast.plugin ({name}): {module_name} can't be found: {_in_words(error)}; correct the name"
+            f"contrast.plugin ({name}): {module_name} can't be found: {in_words(error)}; correct the name"
         ) from None
     if spec is None or not spec.origin or not os.path.isfile(spec.origin):
         raise InputError(
@@ -182,20 +174,6 @@ def _plugin_source(name: str) -> Path:
             "music-ray in the folder that holds the module"
         )
     return Path(spec.origin)
-
-
-def _see_working_folder() -> None:
-    """The command `music-ray` does not look for modules where it is started; `python -m music_ray` does.
-
-    Last, so that no file there can stand in for an installed package.
-    """
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    importlib.invalidate_caches()
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _hash(content: bytes) -> str:

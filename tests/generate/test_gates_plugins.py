@@ -76,7 +76,7 @@ def test_a_plugin_that_is_not_there_is_said_before_any_work(my_gates: str, tmp_p
 
     assert problem("no_such_module:f") == (
         "pairs.gates.plugins: no_such_module:f can't be imported: ModuleNotFoundError: No module named "
-        "'no_such_module'; correct it, or start music-ray in the folder that holds the module"
+        "'no_such_module'; correct the name, or start music-ray in the folder that holds the module"
     )
     for name in ("missing", "number"):
         assert problem(f"{my_gates}:{name}") == (

@@ -8,11 +8,12 @@ import pytest
 from music_ray.config.load import resolve_config
 from music_ray.errors import StageError
 from music_ray.jobs import driver
+from music_ray.jobs.board import DRAIN
 from music_ray.jobs.job import Job
 from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import read_index, read_rows
 from music_ray.jobs.usage import read_usage
-from music_ray.jobs.watch import DRAIN, ErrorRate, Stop
+from music_ray.jobs.watch import ErrorRate, Stop
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA, to_table
 from tests.jobs.test_ledger import ROW
