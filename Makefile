@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate bench-scale faults
+.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,14 +21,23 @@ test: setup ## Run the tests, the slow ones included
 bench-contrasts: setup ## What the contrast and user modes cost and achieve, with the demo model (20 minutes)
 	$(PY) -m music_ray.bench.contrasts
 
-bench-generate: setup ## Rollouts beside vLLM's own LLM class and ray.data.llm, into runs/bench (25 minutes)
+bench-generate: setup ## Rollouts beside vLLM's own LLM class and ray.data.llm, into runs/bench (20 minutes)
 	$(PY) -m music_ray.bench.generate
 
 bench-scale: setup ## What everything but the model costs: 100,000 seeds, a restart, ten million ids (25 minutes)
 	$(PY) -m music_ray.bench.scale
 
+bench-train: setup ## Training steps beside TRL's RewardTrainer; packed, padded, prefix shared or not (30 minutes)
+	$(PY) -m music_ray.bench.train $(if $(PAIRS),--pairs $(PAIRS))
+
+bench-score: setup ## Scores by vLLM's pooling runner beside transformers (10 minutes)
+	$(PY) -m music_ray.bench.score
+
+bench-memory: setup ## The memory that training takes beside what the plan says (10 minutes)
+	$(PY) -m music_ray.bench.memory
+
 faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (15 minutes)
-	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines
+	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines tests/reward
 
 check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .

@@ -42,6 +42,9 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved configuration and stop; nothing is started.")
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run folder such as runs/demo.", metavar="RUN")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A reward model's folder such as runs/demo/model.", metavar="MODEL")
+]
 
 # A full or failing disk is not a bug of ours. pyarrow's object stores raise OSError without a number.
 _STORAGE_TROUBLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN)
@@ -222,6 +225,40 @@ def push(
 
     folder = RunDir(_config_of_run(run))
     run_push(folder, repo, what, public=public, licence_checked=licence_checked, dry_run=dry_run)
+
+
+@app.command()
+def score(
+    model: ModelArgument,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Parquet or JSON lines, or a folder of them, with `messages`, or `chosen` and `rejected`.",
+            metavar="INPUT",
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URI for the scores: a new one, or to go on with.")],
+    overrides: OverridesArgument = None,
+    engine: Annotated[
+        Literal["auto", "vllm", "huggingface"] | None, typer.Option(help="Short for score.engine=…")
+    ] = None,
+) -> None:
+    """Score conversations with a reward model; interrupted, the same command goes on."""
+    from music_ray.score.run import run_score
+
+    run_score(model, data, out, [*(overrides or []), *([f"score.engine={engine}"] if engine else [])])
+
+
+@app.command()
+def serve(
+    model: ModelArgument,
+    overrides: OverridesArgument = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8000,
+) -> None:
+    """Serve a reward model's scores over HTTP, on this machine alone and with a token."""
+    from music_ray.score.serve import run_serve
+
+    run_serve(model, port, overrides or [])
 
 
 @app.command()

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from music_ray.config import EngineConfig, RunConfig
 from music_ray.errors import EnvironmentLacksError, InputError
+from music_ray.memory.fitting import gpu_refusal
+from music_ray.memory.gpus import configured_gpu
+from music_ray.memory.model_size import model_size
 from music_ray.models import check_local_model
 from music_ray.prompts import own
 
@@ -25,7 +28,7 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
 
     Raises:
         InputError: a source or model is missing or unusable, or an endpoint does not answer.
-        EnvironmentLacksError: too little disk, or no C++ compiler.
+        EnvironmentLacksError: too little disk, no C++ compiler, or GPUs too small for the training.
     """
     wanted = list(stages)
     if "seeds" in wanted:
@@ -45,6 +48,8 @@ def check(config: RunConfig, stages: Iterable[str]) -> None:
         _check_judge(config.pairs.judge.engine)
     if "train" in wanted or "evaluate" in wanted:
         check_local_model(config.train.base_model)
+    if "train" in wanted:
+        _check_gpu_memory(config)
     if wanted:
         _check_lasting(config)
     if wanted and "://" not in config.runs_dir:
@@ -73,6 +78,14 @@ def _check_judge(engine: EngineConfig | None) -> None:
         from music_ray.engines.endpoint import EndpointEngine
 
         EndpointEngine(engine).close()
+
+
+def _check_gpu_memory(config: RunConfig) -> None:
+    """A training that can't fit is found before the rollouts for it are paid for."""
+    train, gpu = config.train, configured_gpu(config.costs)
+    size = model_size(train.base_model, train.revision) if train.use_gpu and gpu else None
+    if gpu is not None and size is not None and (problem := gpu_refusal(size, train, gpu)):
+        raise EnvironmentLacksError(problem)
 
 
 def _check_sources(config: RunConfig) -> None:

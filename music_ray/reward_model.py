@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from music_ray.chat import ChatFormat
 from music_ray.errors import ConfigError, InputError
+from music_ray.packed_attention import FLEX, SEGMENTS, PackLayout, register
 from music_ray.schema import Message, content_id
 
 HEAD = "score.weight"
@@ -38,36 +39,49 @@ class RewardModel(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, last_index: Tensor) -> Tensor:
-        """Rewards of right-padded sequences.
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        last_index: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        pack_layout: PackLayout | None = None,
+    ) -> Tensor:
+        """Rewards of right-padded sequences, or of the sequences of one pack.
 
         Args:
-            input_ids: token ids, [b, s].
-            attention_mask: 1 for tokens, 0 for padding, [b, s].
-            last_index: position of each sequence's pooled token, [b].
+            input_ids: token ids, [b, s]; of a pack [1, s].
+            attention_mask: 1 for tokens, 0 for padding, [b, s]; None with a pack.
+            last_index: position of each sequence's pooled token, [b]; of a pack, place in its row.
+            position_ids: of a pack alone: each token's place in its conversation, [1, s].
+            pack_layout: of a pack alone: who sees whom (music_ray.packed_attention).
 
         Returns:
             float32 rewards, [b].
         """
+        extra = {} if pack_layout is None else {"position_ids": position_ids, "pack_layout": pack_layout}
         output = self.classifier.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **extra
         )
         hidden = output.last_hidden_state  # [b, s, d]
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        rows: Any = 0 if pack_layout is not None else torch.arange(hidden.shape[0], device=hidden.device)
         pooled = hidden[rows, last_index]  # [b, d]: only these reach the head
         return self.classifier.score(pooled).squeeze(-1).float()
 
 
 def attention_for(hf_config: Any, requested: str) -> str:
-    """The attention implementation that a model is loaded with.
+    """The attention implementation that a model is loaded with, in transformers' names.
 
     Args:
         hf_config: the model's transformers configuration.
-        requested: auto | eager | sdpa | flash_attention_2.
+        requested: auto | eager | sdpa | flash_attention_2, for padded batches; segments | flex for packs.
 
     Raises:
         ConfigError: sdpa was asked for and the model soft-caps its attention logits.
     """
+    if requested in _OF_PACKS:
+        register()
+        return _OF_PACKS[requested]
     softcap = getattr(hf_config.get_text_config(), "attn_logit_softcapping", None)
     if requested == "auto":
         return "eager" if softcap else "sdpa"
@@ -77,6 +91,9 @@ def attention_for(hf_config: Any, requested: str) -> str:
             "use train.attention=eager, or flash_attention_2 on GPUs"
         )
     return requested
+
+
+_OF_PACKS = {"segments": SEGMENTS, "flex": FLEX}
 
 
 def head_seed(run_seed: int) -> int:

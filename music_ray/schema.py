@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from music_ray.errors import InputError
 
-SCHEMA_VERSION = 2
-"""2: a rollout says who wrote it in which role (`writers`) and what each call took (`seconds`)."""
+SCHEMA_VERSION = 3
+"""2: a rollout says who wrote it in which role (`writers`) and what each call took (`seconds`).
+3: a pair of D may say by how much its chosen side is better (`margin`)."""
 
 
 class Message(TypedDict):
@@ -138,6 +139,8 @@ class PreferencePair:
     rejected: list[Message]
     seed_id: int | None = None
     contrasts: list[Contrast] = field(default_factory=list)
+    margin: float | None = None
+    """By how much the chosen side is better, as its row of D says; not a number where that is no number."""
 
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -231,6 +234,10 @@ PAIR_SCHEMA = _versioned(
     ],
 )
 
+MARGIN_PAIR_SCHEMA = PAIR_SCHEMA.append(pa.field("margin", pa.float32()))
+"""Pairs of which some may have a margin. Not all pairs: TRL's RewardTrainer fails on an empty `margin`, and
+MUSIC pairs have none."""
+
 Row = SeedContext | Rollout | PreferencePair
 
 
@@ -292,6 +299,12 @@ def content_id(value: Any) -> int:
     """A 63-bit hash of any JSON value, the same on every machine: ids, splits, per-request seeds."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+
+
+def pair_content(row: dict[str, Any]) -> int:
+    """Hash of what is trained on of a PreferencePair row: its sides, and its margin if it has one."""
+    margin = row.get("margin")
+    return content_id([row["chosen"], row["rejected"], *([] if margin is None else [margin])])
 
 
 def unit_interval(*parts: Any) -> float:

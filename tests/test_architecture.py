@@ -14,10 +14,11 @@ MODULES = {
     for path in FILES
 }
 
-STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature")
+STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score")
 SHARED = (
-    "chat", "costs", "engines", "identity", "jobs", "judge", "models", "plugins", "preflight", "progress",
-    "prompts", "provenance", "ray_session", "reward_model", "run_lock", "rundir",
+    "chat", "costs", "engines", "identity", "jobs", "judge", "markdown", "memory", "models",
+    "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance", "public",
+    "ray_session", "reward_model", "run_lock", "rundir", "score_section",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "run", "__main__", "bench")
@@ -27,6 +28,7 @@ MAY_LOAD_AT_ONCE = {
     # Entered only inside a training or scoring process, which has torch anyway.
     "music_ray.reward_model": {"torch", "transformers"},
     "music_ray.reward.loss": {"torch"},
+    "music_ray.packed_attention": {"torch"},
 }
 
 

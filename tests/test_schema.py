@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from music_ray.errors import InputError
 from music_ray.schema import (
+    MARGIN_PAIR_SCHEMA,
     PAIR_SCHEMA,
     ROLLOUT_SCHEMA,
     SEED_SCHEMA,
@@ -112,6 +113,7 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
         ([seed], SEED_SCHEMA, seed_from_row),
         ([rollout, error], ROLLOUT_SCHEMA, rollout_from_row),
         ([pair, of_d], PAIR_SCHEMA, pair_from_row),
+        ([pair, of_d, replace(of_d, margin=0.25)], MARGIN_PAIR_SCHEMA, pair_from_row),
     ):
         pq.write_table(to_table(rows, schema), tmp_path / "x.parquet")
         table = pq.read_table(tmp_path / "x.parquet")
@@ -123,11 +125,11 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_program_is_refused() -> None:
     check_version(pa.schema([]), "x")
     check_version(PAIR_SCHEMA, "x")
-    newer = PAIR_SCHEMA.with_metadata({"music_ray.version": "3"})
+    newer = PAIR_SCHEMA.with_metadata({"music_ray.version": "4"})
     with pytest.raises(InputError) as caught:
         check_version(newer, "x.parquet")
     assert str(caught.value) == (
-        "x.parquet has schema version 3, but this music_ray reads up to 2: upgrade music_ray"
+        "x.parquet has schema version 4, but this music_ray reads up to 3: upgrade music_ray"
     )
 
 

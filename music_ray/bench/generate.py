@@ -234,9 +234,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m music_ray.bench.generate")
     parser.add_argument("--model", default=DEMO_MODEL)
-    parser.add_argument("--max-num-seqs", type=int, default=16)
+    parser.add_argument("--max-num-seqs", type=int, default=8)
     parser.add_argument("--max-model-len", type=int, default=512)
-    parser.add_argument("--seeds", type=int, default=64, help="a round; 4 times max-num-seqs or more")
+    parser.add_argument("--seeds", type=int, default=32, help="a round; 4 times max-num-seqs or more")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--reply-tokens", type=int, default=48, help="longest reply; the mean is a quarter")
     parser.add_argument("--user-tokens", type=int, default=24, help="longest user message, likewise")

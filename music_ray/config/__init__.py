@@ -21,14 +21,18 @@ from music_ray.config.generation import GenerateConfig
 from music_ray.config.judge import JudgeConfig
 from music_ray.config.quality import AuditConfig, EvalSetConfig, GatesConfig, PairsConfig
 from music_ray.config.roles import AssistantConfig, ContrastConfig, UserConfig, parse_schedule
+from music_ray.config.score import ScoreConfig
 from music_ray.config.training import (
     EvaluateConfig,
     LoraConfig,
+    LossConfig,
     MixConfig,
     PlanConfig,
     ReportConfig,
     TrainConfig,
     ZeroConfig,
+    train_problems,
+    weight_problems,
 )
 
 __all__ = [
@@ -46,6 +50,7 @@ __all__ = [
     "JudgeConfig",
     "LimitsConfig",
     "LoraConfig",
+    "LossConfig",
     "MixConfig",
     "PairsConfig",
     "PlanConfig",
@@ -53,6 +58,7 @@ __all__ = [
     "ReportConfig",
     "RunConfig",
     "SamplingConfig",
+    "ScoreConfig",
     "SeedsConfig",
     "SourceConfig",
     "TrainConfig",
@@ -110,6 +116,9 @@ class RunConfig(Section):
     report: ReportConfig = ReportConfig()
     """The report."""
 
+    score: ScoreConfig = Field(default=ScoreConfig(), json_schema_extra=FREE)
+    """What computes the scores of `music-ray score`."""
+
     audit: AuditConfig = Field(default=AuditConfig(), json_schema_extra=FREE)
     """The shortcut audit of the pairs."""
 
@@ -160,20 +169,10 @@ def _impossible(config: RunConfig) -> list[str]:
     if (judge := config.pairs.judge).engine is not None:
         problems += engine_problems(judge.engine, "pairs.judge.engine", judge.sampling.max_tokens)
     problems += cost_problems(config.costs, config.limits, engine)
-    train = config.train
-    if train.warmup_steps >= train.steps:
-        problems.append(
-            f"train.warmup_steps ({train.warmup_steps}) must be below train.steps ({train.steps}): lower it"
-        )
-    if train.pairs_per_step < train.num_workers:
-        problems.append(
-            f"train.num_workers ({train.num_workers}) exceeds train.pairs_per_step "
-            f"({train.pairs_per_step}): a worker would have no pair, lower train.num_workers"
-        )
+    problems += train_problems(config.train)
     if not (config.mix.include_preferences or config.mix.include_music):
         problems.append("mix.include_preferences and mix.include_music are both false: nothing to train on")
-    if train.attention == "flash_attention_2" and not train.use_gpu:
-        problems.append("train.attention=flash_attention_2 needs train.use_gpu=true")
+    problems += weight_problems(config.mix, config.train)
     return problems
 
 

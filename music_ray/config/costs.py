@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from music_ray.config.base import FREE, Section
@@ -31,6 +33,29 @@ class CostsConfig(Section):
 
     peak_tflops: float | None = Field(default=None, gt=0.0, json_schema_extra=FREE)
     """Peak of one training GPU in 10¹² operations a second at train.precision, from its data sheet."""
+
+    gpu: (
+        Literal[
+            "T4",
+            "V100-16",
+            "V100-32",
+            "L4",
+            "A10G",
+            "L40S",
+            "A100-40",
+            "A100-80",
+            "H100-80",
+            "H200",
+            "B200",
+        ]
+        | None
+    ) = Field(default=None, json_schema_extra=FREE)
+    """Kind of the training GPUs. With it a training that does not fit their memory is refused before
+    anything is paid for; when empty, only once Ray has the nodes and names their GPUs."""
+
+    gpu_memory_gib: float | None = Field(default=None, gt=0.0, json_schema_extra=FREE)
+    """Memory of one training GPU in GiB, where `gpu` does not know it or it is a part of one (MIG); goes
+    before that of `gpu`."""
 
     mfu: float | None = Field(default=None, gt=0.0, le=1.0, json_schema_extra=FREE)
     """Share of peak_tflops that the training really reaches. Both are needed to plan its hours."""

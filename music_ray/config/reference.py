@@ -152,6 +152,8 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(inner[0])}".replace("section", "sections")
     if get_origin(annotation) is tuple:
         return f"list of {len(inner)} numbers"
+    if get_origin(annotation) is dict:
+        return f"table of {_type(inner[0])} to a {_type(inner[1])}"
     return _TYPES.get(annotation, "number" if inner else str(annotation))
 
 

@@ -24,6 +24,7 @@ from music_ray.progress import Progress, say
 from music_ray.ray_session import check_resources, ensure_ray, worker_config
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import PreferencePair, content_id, pair_from_row
+from music_ray.score_section import with_scores
 
 SUITES = ("preferences", "music")
 SCORE_SCHEMA = pa.schema(
@@ -106,10 +107,17 @@ def evaluate_here(run: RunDir) -> dict[str, Any]:
         "suites": results,
     }
     run.write_text(json.dumps(written, indent=2) + "\n", "evals", "pairwise.json")
+    _add_to_card(run, written)
     for suite, result in results.items():
         _say_result(suite, result, config.confidence)
     counts = {f"pairs_{name}": len(pairs) for name, pairs in suites.items()}
     return {"counts": counts, "output": digest_ids([json.dumps(written, sort_keys=True)])}
+
+
+def _add_to_card(run: RunDir, results: dict[str, Any]) -> None:
+    """Puts the scores into the model's card; neither its weights nor the train stage's record change."""
+    if run.exists("model", "README.md"):
+        run.write_text(with_scores(run.read_text("model", "README.md"), results), "model", "README.md")
 
 
 def _held_out(run: RunDir, suite: str) -> list[PreferencePair]:
@@ -152,7 +160,7 @@ def _models(run: RunDir) -> Iterator[tuple[str, _Scorer]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = _local_copy(run, Path(temporary))
         chat = ChatFormat.load(folder)
-        trained = reward_model.load_reward_model(folder, attention=train.attention, dtype=dtype)
+        trained = reward_model.load_reward_model(folder, attention=train.padded_attention, dtype=dtype)
         yield "trained", _Scorer(trained.to(device), chat, config.batch_size)
         del trained
     base = resolve_model(train.base_model)
@@ -160,7 +168,7 @@ def _models(run: RunDir) -> Iterator[tuple[str, _Scorer]]:
         base,
         revision=train.revision,
         num_layers=train.num_layers,
-        attention=train.attention,
+        attention=train.padded_attention,
         dtype=dtype,
         head_seed=reward_model.head_seed(run.config.seed),
     )

@@ -20,8 +20,8 @@ from music_ray.generate.card_sections import (
     sources_section,
 )
 from music_ray.generate.licences import Licences, licences_of
-from music_ray.generate.markdown import code, fenced, front_matter, table
-from music_ray.generate.public import without_places
+from music_ray.markdown import code, fenced, front_matter, table
+from music_ray.public import without_places
 from music_ray.schema import SCHEMA_VERSION, Rollout, Writer
 
 __all__ = ["CardFacts", "dataset_card", "fenced"]

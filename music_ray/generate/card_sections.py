@@ -13,8 +13,8 @@ import yaml
 
 from music_ray.config import RunConfig
 from music_ray.generate.licences import UNKNOWN, Licences
-from music_ray.generate.markdown import code, fenced, front_matter, table
-from music_ray.generate.public import public_configuration
+from music_ray.markdown import code, fenced, front_matter, table
+from music_ray.public import public_configuration
 from music_ray.schema import Message
 
 _MESSAGE_SHOWN = 600

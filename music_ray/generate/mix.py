@@ -9,12 +9,14 @@ import json
 from collections import Counter
 from typing import Any
 
+import pyarrow as pa
+
 from music_ray.config import RunConfig
 from music_ray.errors import StageError
 from music_ray.generate.compact import CompactRows
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.rundir import RunDir, digest_ids
-from music_ray.schema import PAIR_SCHEMA, content_id, unit_interval
+from music_ray.schema import MARGIN_PAIR_SCHEMA, PAIR_SCHEMA, content_id, pair_content, unit_interval
 
 
 class _Mix:
@@ -50,13 +52,14 @@ def run_mix(run: RunDir) -> dict[str, Any]:
         raise StageError(f"no preference pairs in {run.display('seeds')}: run `music-ray seeds` first")
     held_out = held_out_conversations(run)
     mix = _Mix(config.seed)
+    schema = _pair_schema(run)
     with StagedFolder(run, "mix", owned=("train-*.parquet", "held_out/*")) as folder:
-        digest = _write_preferences_suite(run, folder)
+        digest = _write_preferences_suite(run, folder, schema)
         num_held_out = len(digest)
         digest += _take_music(run, folder, mix, held_out)
         _take_preferences(run, mix, held_out)
         _check(run, mix)
-        writer = PartWriter(folder, PAIR_SCHEMA, num_rows=len(mix.rows))
+        writer = PartWriter(folder, schema, num_rows=len(mix.rows))
         for row in mix.rows.in_order():
             writer.add(row)
             digest.append(_digest_line("train", row))
@@ -87,8 +90,14 @@ def held_out_conversations(run: RunDir) -> set[int]:
     }
 
 
-def _write_preferences_suite(run: RunDir, folder: StagedFolder) -> list[str]:
-    suite = PartWriter(folder, PAIR_SCHEMA, "held_out", single="preferences.parquet")
+def _pair_schema(run: RunDir) -> pa.Schema:
+    """The mix has a column of margins only where a pair of D has one."""
+    rows = run.read_rows("seeds", "preferences", columns=["margin"])
+    return MARGIN_PAIR_SCHEMA if any(row.get("margin") is not None for row in rows) else PAIR_SCHEMA
+
+
+def _write_preferences_suite(run: RunDir, folder: StagedFolder, schema: pa.Schema) -> list[str]:
+    suite = PartWriter(folder, schema, "held_out", single="preferences.parquet")
     digest = []
     for row in run.read_rows("seeds", "preferences", "held_out"):
         suite.add(row)
@@ -152,7 +161,7 @@ def _refusals(run: RunDir) -> str:
 
 
 def _digest_line(part: str, row: dict[str, Any]) -> str:
-    return f"{part} {row['id']} {content_id([row['chosen'], row['rejected']])}"
+    return f"{part} {row['id']} {pair_content(row)}"
 
 
 def _notes(config: RunConfig, counts: dict[str, int]) -> list[str]:

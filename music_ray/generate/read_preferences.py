@@ -16,7 +16,7 @@ from typing import Any
 from music_ray.config import DataConfig, SourceConfig
 from music_ray.errors import InputError
 from music_ray.generate.licences import Key, row_licence
-from music_ray.generate.shapes import UnusableRow, normalise_row
+from music_ray.generate.shapes import UnusableRow, normalise_row, row_margin
 from music_ray.generate.sources import JSON_SUFFIXES, RawRow, raw_rows, source_name
 from music_ray.schema import (
     PreferencePair,
@@ -123,6 +123,7 @@ def _pair(raw: RawRow, name: str, system: Any) -> tuple[PreferencePair, int]:
         branch_turn=first_difference(chosen, rejected),
         chosen=chosen,
         rejected=rejected,
+        margin=row_margin(raw.value),
     )
     return pair, content
 

@@ -20,11 +20,12 @@ from music_ray.generate.read_preferences import TEXT_LIMIT, SetAside, read_prefe
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import (
-    PAIR_SCHEMA,
+    MARGIN_PAIR_SCHEMA,
     SEED_SCHEMA,
     Message,
     PreferencePair,
     content_id,
+    pair_content,
     unit_interval,
 )
 
@@ -94,16 +95,17 @@ def cut_context(messages: list[Message], cut: str, run_seed: int, pair_id: str) 
 
 def _survey(config: RunConfig, folder: StagedFolder) -> _Survey:
     survey = _Survey()
-    train = PartWriter(folder, PAIR_SCHEMA, "preferences", "train")
-    held_out = PartWriter(folder, PAIR_SCHEMA, "preferences", "held_out")
+    train = PartWriter(folder, MARGIN_PAIR_SCHEMA, "preferences", "train")
+    held_out = PartWriter(folder, MARGIN_PAIR_SCHEMA, "preferences", "held_out")
     for row in read_preferences(config.data, survey.licences):
         survey.counts["rows_read"] += 1
         if isinstance(row, SetAside):
             survey.set_aside.append(row)
             continue
         part = "held_out" if is_held_out(config, row.conversation) else "train"
-        (held_out if part == "held_out" else train).add(asdict(row))
-        survey.digest.append(f"{part} {row.id} {row.source} {content_id([row.chosen, row.rejected])}")
+        pair = asdict(row)
+        (held_out if part == "held_out" else train).add(pair)
+        survey.digest.append(f"{part} {row.id} {row.source} {pair_content(pair)}")
         if part == "train":
             _add_context(config, survey, row)
     train.close()

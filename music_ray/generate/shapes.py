@@ -5,15 +5,17 @@ Knows shapes and what makes a row unusable; it does not know where rows come fro
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 from music_ray.schema import Message
 
 SIDES = ("chosen", "rejected")
 LICENCE_COLUMNS = ("licence", "license")
-COLUMNS = ("prompt", *SIDES, "id", "source", *LICENCE_COLUMNS)
+COLUMNS = ("prompt", *SIDES, "id", "source", "margin", *LICENCE_COLUMNS)
 """The columns of a row that are looked at."""
 EXPECTED = (
     "`chosen` and `rejected` as lists of {role, content} messages or as '\\n\\nHuman: … \\n\\nAssistant: …' "
@@ -72,6 +74,23 @@ def normalise_row(
     if [_bare(message) for message in chosen] == [_bare(message) for message in rejected]:
         raise UnusableRow("sides_equal", "chosen and rejected hold the same messages")
     return chosen, rejected
+
+
+def row_margin(row: Mapping[str, Any]) -> float | None:
+    """By how much the chosen side of a row is better: its `margin`, None where it has none.
+
+    What is no number becomes NaN. The row stays in D: only a training that uses margins must do without it,
+    and a column of this name may hold something else.
+    """
+    value = row.get("margin")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
 
 
 def name_columns(names: Mapping[str, Any] | set[str] | list[str]) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 
 from music_ray.config import RunConfig
 from music_ray.costs import TOKEN_KINDS
+from music_ray.memory.gpus import GIB
+from music_ray.memory.model_size import model_size
 from music_ray.planning.calls import (
     CPU_BLOCK,
     GPU_BLOCK,
@@ -23,11 +25,8 @@ from music_ray.planning.calls import (
 from music_ray.planning.hours import Forecast, plan_hours
 from music_ray.planning.known import Known
 from music_ray.planning.lengths import planned_lengths
-from music_ray.planning.machine import model_size
 from music_ray.planning.measured import MIN_ROWS, ROLES, Measured, Z, extrapolate
 from music_ray.planning.plan import Bounds, Plan, Quantity, scale
-
-_GIB = 2**30
 
 
 def plan_rollouts(known: Known, plan: Plan) -> None:
@@ -128,7 +127,7 @@ def _plan_memory(known: Known, plan: Plan) -> None:
         )
     if engine.kind != "vllm":
         return
-    size = model_size(engine.model)
+    size = model_size(engine.model, engine.revision)
     if size is None:
         plan.notes.append(
             f"key-value memory unknown: {engine.model} has no config.json on this machine that says its size"
@@ -139,7 +138,7 @@ def _plan_memory(known: Known, plan: Plan) -> None:
         engine.max_num_seqs or config.generate.rows_in_flight(engine),
         2 * config.generate.rows_in_flight(engine),
     )
-    gib = size.kv_bytes(dtype) * at_once / _GIB
+    gib = size.kv_bytes(dtype) * at_once / GIB
     basis = f"{at_once} requests at once, prefixes that they share counted for each"
     need = Quantity(gib * expected / 2, gib * expected, gib * longest, "GiB an engine", basis)
     plan.quantities["generate.kv_gib"] = need

@@ -12,9 +12,10 @@ import numpy as np
 
 from music_ray.config import RunConfig
 from music_ray.costs import spent
+from music_ray.memory.model_size import model_size
 from music_ray.planning.known import Known
 from music_ray.planning.lengths import read_preferences
-from music_ray.planning.machine import model_size
+from music_ray.planning.memory import plan_memory
 from music_ray.planning.plan import Bounds, Plan, Quantity, scale
 from music_ray.planning.rollouts import conversation_lengths
 
@@ -47,6 +48,7 @@ def plan_training(known: Known, plan: Plan) -> None:
     music = _music(known, plan.quantities["pairs.accepted"].bounds)
     preferences = _preferences(known, plan)
     _plan_mix(known, plan, preferences, music)
+    plan_memory(known, plan)
     _plan_evaluation(known, plan, music)
 
 
@@ -143,7 +145,7 @@ def _rate_of_operations(config: RunConfig, operations: float, plan: Plan) -> tup
     costs, train = config.costs, config.train
     if costs.peak_tflops is None or costs.mfu is None or not train.use_gpu:
         return None, ""
-    size = model_size(train.base_model)
+    size = model_size(train.base_model, train.revision)
     if size is None:
         note = f"size of {train.base_model} unknown: it has no config.json on this machine that says it"
         if note not in plan.notes:

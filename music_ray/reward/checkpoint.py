@@ -12,31 +12,26 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from music_ray.errors import RunFolderError, StageError
+from music_ray.reward.checkpoint_index import (
+    FORMAT,
+    Position,
+    all_steps,
+    complete_steps,
+    name_of,
+    rank_file,
+    read_index,
+    remedy,
+)
 from music_ray.rundir import RunDir
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a training run stands, and which run it is."""
-
-    step: int
-    """Finished optimizer steps."""
-    seed: int
-    pairs_per_step: int
-    """With the step this is the data position: step x pairs_per_step pairs of the stream are done."""
-    fingerprint: str
-    """Hash of all that decides the training's result."""
 
 
 @dataclass(frozen=True)
@@ -53,37 +48,23 @@ class Fragment:
         return cls(min(rank * size, numel), min((rank + 1) * size, numel))
 
 
-def name_of(step: int) -> str:
-    """Folder name of a checkpoint inside checkpoints/."""
-    return f"step-{step:06d}"
-
-
-def complete_steps(run: RunDir) -> list[int]:
-    """Steps of the checkpoints that are complete, ascending."""
-    return [step for step in _all_steps(run) if run.exists("checkpoints", name_of(step), "index.json")]
-
-
-def read_index(run: RunDir, step: int) -> dict[str, Any]:
-    """A checkpoint's index.
-
-    Raises:
-        RunFolderError: it is damaged or from a newer music_ray.
-    """
-    where = run.display("checkpoints", name_of(step))
-    try:
-        index = json.loads(run.read_text("checkpoints", name_of(step), "index.json"))
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{where}/index.json is damaged ({error}): remove {where}") from None
-    if index["format"] > FORMAT:
-        raise RunFolderError(f"{where} was made by a newer music_ray: upgrade music_ray, or remove it")
-    return index
-
-
 # -- saving ----------------------------------------------------------------------------------------
 
 
-def save(run: RunDir, engine: Any, position: Position, keep: int) -> None:
-    """Writes a checkpoint from all ranks and removes all but the newest `keep`.
+def save(
+    run: RunDir,
+    engine: Any,
+    position: Position,
+    keep: int,
+    best: int | None = None,
+    evaluation: dict[str, Any] | None = None,
+) -> None:
+    """Writes a checkpoint from all ranks and removes all but the newest `keep` and the best.
+
+    Args:
+        best: step of the best checkpoint so far, perhaps this one; None where none was evaluated.
+        evaluation: what these weights scored on the held-out pairs, by suite. It stands in the index, so
+            a resume knows it as soon as the checkpoint counts, and never before.
 
     Raises:
         StageError: a rank could not write (a full disk, say); on every rank, naming the first of them.
@@ -92,12 +73,18 @@ def save(run: RunDir, engine: Any, position: Position, keep: int) -> None:
 
     rank, world_size = dist.get_rank(), dist.get_world_size()
     folder = ("checkpoints", name_of(position.step))
-    if rank == 0:
-        run.clear(*folder)
-    dist.barrier()
-    _together(lambda: _write_fragments(run, engine, folder, rank, world_size), position.step)
-    # Every fragment is on the disk: only now may the index appear.
-    _together(lambda: _commit(run, engine, position, folder, keep), position.step)
+    written = f"the checkpoint of step {position.step} could not be written"
+    _together(lambda: run.clear(*folder) if rank == 0 else None, written)
+    try:
+        _together(lambda: _write_fragments(run, engine, folder, rank, world_size), written)
+        # Every fragment is on the disk: only now may the index appear.
+        _together(lambda: _commit(run, engine, position, folder, evaluation), written)
+    except StageError:
+        if rank == 0:
+            run.clear(*folder)  # On a full disk it would hold what is left.
+        raise
+    removed = f"the checkpoints before step {position.step} could not be removed"
+    _together(lambda: _remove_old(run, keep, best) if rank == 0 else None, removed)
 
 
 def _write_fragments(run: RunDir, engine: Any, folder: tuple[str, ...], rank: int, world_size: int) -> None:
@@ -122,7 +109,13 @@ def _write_fragments(run: RunDir, engine: Any, folder: tuple[str, ...], rank: in
         upload(run, f"{local}/{name}", *folder, name)
 
 
-def _commit(run: RunDir, engine: Any, position: Position, folder: tuple[str, ...], keep: int) -> None:
+def _commit(
+    run: RunDir,
+    engine: Any,
+    position: Position,
+    folder: tuple[str, ...],
+    evaluation: dict[str, Any] | None,
+) -> None:
     import torch.distributed as dist
 
     if dist.get_rank() != 0:
@@ -131,20 +124,24 @@ def _commit(run: RunDir, engine: Any, position: Position, folder: tuple[str, ...
         "format": FORMAT,
         **asdict(position),
         "world_size": dist.get_world_size(),
+        "evaluation": evaluation,
         "parameters": {
             name: {"shape": list(parameter.ds_shape), "numel": parameter.ds_numel}
             for name, parameter in trained_parameters(engine)
         },
     }
     run.write_text(json.dumps(index, indent=1) + "\n", *folder, "index.json")
-    complete = complete_steps(run)
-    for step in _all_steps(run):
-        if step not in complete[-keep:]:
+
+
+def _remove_old(run: RunDir, keep: int, best: int | None) -> None:
+    kept = {*complete_steps(run)[-keep:], best}
+    for step in all_steps(run):
+        if step not in kept:
             run.clear("checkpoints", name_of(step))
 
 
-def _together(write: Callable[[], None], step: int) -> None:
-    """Runs a write on every rank; if one of them fails, all raise the same error."""
+def _together(write: Callable[[], None], failure: str) -> None:
+    """Runs a write on every rank; if one of them fails, all raise the same error, and none waits."""
     import torch.distributed as dist
     from safetensors import SafetensorError
 
@@ -153,13 +150,20 @@ def _together(write: Callable[[], None], step: int) -> None:
         problem = ""
     except (OSError, SafetensorError) as error:
         problem = f"rank {dist.get_rank()}: {error}"
-    problems: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(problems, problem)
-    if failed := [one for one in problems if one]:
+    if failed := _problems(problem):
         raise StageError(
-            f"the checkpoint of step {step} could not be written ({failed[0]}): free some space, or lower "
-            "train.keep_checkpoints; the run goes on from the checkpoint before it"
+            f"{failure} ({failed[0]}): free some space, or lower train.keep_checkpoints; the run goes on "
+            "from the newest complete checkpoint"
         )
+
+
+def _problems(mine: str) -> list[str]:
+    """What went wrong on any rank, in the ranks' order; collective, '' where nothing did."""
+    import torch.distributed as dist
+
+    problems: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(problems, mine)
+    return [one for one in problems if one]
 
 
 def upload(run: RunDir, local: str, *parts: str) -> None:
@@ -171,11 +175,6 @@ def upload(run: RunDir, local: str, *parts: str) -> None:
     )
 
 
-def rank_file(rank: int) -> str:
-    """File name of a rank's fragments."""
-    return f"rank-{rank:05d}.safetensors"
-
-
 # -- loading ---------------------------------------------------------------------------------------
 
 
@@ -183,14 +182,12 @@ def load(run: RunDir, engine: Any, step: int) -> Position:
     """Restores master weights, Adam's state and the working weights at the present world size.
 
     Raises:
-        RunFolderError: the checkpoint is of another model or set of trained parameters.
+        RunFolderError: the checkpoint is of another model or set of trained parameters, or a file of it
+            is missing or damaged; on every rank.
     """
     import torch
-    import torch.distributed as dist
 
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    index = read_index(run, step)
-    _check_parameters(run, engine, index)
+    index = _index_of_this_model(run, engine, step)
     optimizer = engine.optimizer
     for flat in optimizer.fp32_partitioned_groups_flat:
         optimizer.optimizer.state[flat] = {
@@ -198,18 +195,53 @@ def load(run: RunDir, engine: Any, step: int) -> Position:
             "exp_avg": torch.zeros_like(flat),
             "exp_avg_sq": torch.zeros_like(flat),
         }
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _RankFiles(run, step, scratch)
+    _restore(run, engine, index, KINDS)
+    return Position(**{key: index[key] for key in Position.__dataclass_fields__})
+
+
+def load_weights(run: RunDir, engine: Any, step: int) -> None:
+    """Restores the weights alone, a third of the bytes: for an export, no step may follow.
+
+    Raises:
+        RunFolderError: see load.
+    """
+    _restore(run, engine, _index_of_this_model(run, engine, step), ("master",))
+
+
+def _restore(run: RunDir, engine: Any, index: dict[str, Any], kinds: Sequence[str]) -> None:
+    """Reads this rank's fragments and refreshes the working weights; all ranks raise if one must."""
+    import torch.distributed as dist
+    from safetensors import SafetensorError
+
+    where = run.display("checkpoints", name_of(index["step"]))
+    problem = ""
+    try:
+        _read_fragments(run, engine, index, kinds)
+    except (OSError, SafetensorError, _ShortFragmentError) as error:
+        problem = f"rank {dist.get_rank()}: {' '.join(str(error).split())}"
+    if failed := _problems(problem):
+        raise RunFolderError(f"{where} cannot be read ({failed[0]}): {remedy(where)}")
+    _refresh_working_weights(engine.optimizer)
+
+
+def _read_fragments(run: RunDir, engine: Any, index: dict[str, Any], kinds: Sequence[str]) -> None:
+    import torch.distributed as dist
+
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    with tempfile.TemporaryDirectory() as scratch, _RankFiles(run, index["step"], scratch) as files:
         for name, parameter in trained_parameters(engine):
             mine = Fragment.of(parameter.ds_numel, rank, world_size)
-            for kind in KINDS:
+            for kind in kinds:
                 target = _local(engine, parameter, kind)
                 target.data.zero_()
                 for start, values in _read(files, f"{kind}.{name}", parameter.ds_numel, mine, index):
                     target.data[start : start + values.numel()].copy_(values)
-        files.close()
-    _refresh_working_weights(optimizer)
-    return Position(**{key: index[key] for key in Position.__dataclass_fields__})
+
+
+def _index_of_this_model(run: RunDir, engine: Any, step: int) -> dict[str, Any]:
+    index = read_index(run, step)
+    _check_parameters(run, engine, index)
+    return index
 
 
 def _check_parameters(run: RunDir, engine: Any, index: dict[str, Any]) -> None:
@@ -240,7 +272,15 @@ def _read(
         start, end = max(old.start, mine.start), min(old.end, mine.end)
         if start < end:
             piece = files.slice(old_rank, key)[start - old.start : end - old.start]
+            if piece.numel() != end - start:
+                raise _ShortFragmentError(
+                    f"{rank_file(old_rank)} holds {piece.numel()} of {end - start} values of {key}"
+                )
             yield start - mine.start, piece
+
+
+class _ShortFragmentError(Exception):
+    """A fragment is shorter than the index says."""
 
 
 class _RankFiles:
@@ -252,17 +292,22 @@ class _RankFiles:
 
     def slice(self, rank: int, key: str) -> Any:
         """A tensor that reads only the range that it is indexed with."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        if rank not in self._open:
-            name = rank_file(rank)
-            path = self.run.path("checkpoints", name_of(self.step), name)
-            if not self.run.is_local:
-                local = f"{self.scratch}/{name}"
-                self._fetch(path, local)
-                path = local
-            self._open[rank] = safe_open(path, framework="pt")
-        return self._open[rank].get_slice(key)
+        name = rank_file(rank)
+        try:
+            if rank not in self._open:
+                path = self.run.path("checkpoints", name_of(self.step), name)
+                if not self.run.is_local:
+                    local = f"{self.scratch}/{name}"
+                    self._fetch(path, local)
+                    path = local
+                self._open[rank] = safe_open(path, framework="pt")
+            return self._open[rank].get_slice(key)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{name} is missing") from None
+        except SafetensorError as error:
+            raise SafetensorError(f"{name} is damaged, {error}") from None
 
     def _fetch(self, path: str, local: str) -> None:
         import pyarrow.fs as pafs
@@ -271,9 +316,11 @@ class _RankFiles:
             path, local, source_filesystem=self.run.fs, destination_filesystem=pafs.LocalFileSystem()
         )
 
-    def close(self) -> None:
-        """Lets go of the files, so that the scratch folder can be removed."""
-        self._open.clear()
+    def __enter__(self) -> _RankFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.clear()  # The scratch folder can be removed only then.
 
 
 def _refresh_working_weights(optimizer: Any) -> None:
@@ -300,11 +347,3 @@ def _local(engine: Any, parameter: Any, kind: str) -> Any:
     flat = optimizer.fp32_partitioned_groups_flat[group]
     whole = flat if kind == "master" else optimizer.optimizer.state[flat][kind]
     return whole.narrow(0, offset, length)
-
-
-def _all_steps(run: RunDir) -> list[int]:
-    import pyarrow.fs as pafs
-
-    selector = pafs.FileSelector(run.path("checkpoints"), allow_not_found=True)
-    names = [info.base_name for info in run.fs.get_file_info(selector)]
-    return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"step-(\d+)", name)))

@@ -1,77 +1,46 @@
-"""The training pairs as token ids: made once by the driver, read by every worker.
+"""The training pairs as token ids: made once before the workers start, read by every worker.
 
-The driver writes `checkpoints/tokens-KEY.arrow`. KEY is a hash of the mix files' bytes, the
-tokenizer, the chat template and the length rules, so a file that is there is the right one. Workers
-map it into memory: all ranks of a node share one copy.
+`prepare_tokens` finds or makes the file of the mix, and refuses what can't be trained on as the
+configuration says. Workers map the file into memory: all ranks of a node share one copy.
 """
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 import itertools
-import json
-import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import math
+import sys
 
 import numpy as np
 import pyarrow as pa
 
 from music_ray.chat import ChatFormat
+from music_ray.config import TrainConfig
 from music_ray.errors import InputError
-from music_ray.reward.truncate import cut_to_fit
+from music_ray.progress import say
+from music_ray.reward import token_file
+from music_ray.reward.order import shares
+from music_ray.reward.token_file import TokenFile
+from music_ray.reward.tokenise import tokenised
 from music_ray.rundir import RunDir
-from music_ray.schema import Message, content_id
-
-TOKENS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("origin", pa.string()),
-        ("chosen", pa.list_(pa.int32())),
-        ("rejected", pa.list_(pa.int32())),
-    ]
-)
-_BATCH = 256
-_VERSION = 1
-"""Raise it when the same mix gives other tokens, so that old files are not used."""
-
-
-@dataclass(frozen=True)
-class TokenisedPair:
-    """Both sides of a pair as token ids; the last token of each is pooled."""
-
-    id: str
-    source: str
-    origin: str
-    chosen: list[int]
-    rejected: list[int]
-
-
-@dataclass(frozen=True)
-class TokenFile:
-    """Where the tokenised pairs lie, and what became of the pairs of the mix."""
-
-    name: str
-    """File name inside checkpoints/."""
-    key: str
-    num_pairs: int
-    num_tokens: int
-    dropped: dict[str, int]
-    """Number of pairs that were left out, by reason."""
 
 
 class PairTokens:
-    """The tokenised pairs, read by index."""
+    """The tokenised pairs, read by index.
+
+    Args:
+        table: rows of tokenise.TOKENS_SCHEMA.
+    """
 
     def __init__(self, table: pa.Table) -> None:
         # Chunks stay as they are: joining them would copy the mapped file into every rank's memory.
         batches = [batch for batch in table.to_batches() if batch.num_rows]
         self.ids: list[str] = table.column("id").to_pylist()
+        # Few different names: interned, else every pair would hold a string of its own.
+        self.sources: list[str] = [sys.intern(name) for name in table.column("source").to_pylist()]
+        self.origins: list[str] = [sys.intern(name) for name in table.column("origin").to_pylist()]
+        self.margins: np.ndarray = table.column("margin").fill_null(0.0).to_numpy()
+        """By how much each pair's sides should be apart, float32 [n]; 0 where nothing is said of it."""
         self._starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
         self._sides = [(batch.column("chosen"), batch.column("rejected")) for batch in batches]
         longest = [np.maximum(*(np.diff(side.offsets.to_numpy()) for side in sides)) for sides in self._sides]
@@ -83,17 +52,21 @@ class PairTokens:
         """Opens `checkpoints/NAME`; a local file is mapped into memory.
 
         Raises:
-            InputError: this node doesn't see the file.
+            InputError: this node doesn't see the file, or it is damaged.
         """
         path = run.path("checkpoints", name)
         try:
-            source = pa.memory_map(path) if run.is_local else run.fs.open_input_file(path)
+            return cls(token_file.open_table(run, name))
+        except ValueError as error:  # pyarrow's ArrowInvalid is one
+            raise InputError(
+                f"{path} cannot be used ({' '.join(str(error).split())}): remove it, it is made again from "
+                "the mix"
+            ) from None
         except OSError as error:
             raise InputError(
                 f"a training worker cannot read {path} ({error}): with several nodes runs_dir must be a "
                 "shared file system or a URI such as s3://…"
             ) from None
-        return cls(pa.ipc.open_file(source).read_all())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,129 +80,59 @@ class PairTokens:
 
 
 def prepare_tokens(run: RunDir, chat: ChatFormat) -> TokenFile:
-    """Tokenises the mix, or finds the file of an earlier start.
+    """Tokenises the mix, or finds the file of an earlier start. Many pairs are tokenised by Ray.
 
     Raises:
-        InputError: the mix is empty, or no pair of it can be trained on.
+        InputError: the mix is empty, no pair of it can be trained on, no pair has a margin although
+            margins are asked for, or the mix's weights don't fit its pairs.
+        EnvironmentLacksError: the Ray cluster can't be reached.
     """
-    train = run.config.train
     files = run.parquet_files("mix")
     files = [path for path in files if "/held_out/" not in path[len(run.root) :]]
     if not files:
         raise InputError(f"{run.display('mix')} holds no pairs to train on: run the mix stage first")
-    key = tokens_key(run, chat, files)
-    name = f"tokens-{key}.arrow"
-    if not run.exists("checkpoints", f"{name}.json"):
-        dropped: Counter[str] = Counter()
-        pairs = _tokenised(run, chat, files, dropped)
-        _write(run, name, pairs, dropped)
-    found = _describe(run, name, key)
+    made_from = token_file.tokens_made_from(run, chat, files)
+    found, problem = token_file.find_tokens(run, token_file.tokens_key(made_from))
+    if found is None:
+        if instead := problem or token_file.nearest_other(run, made_from):
+            say(f"train: {instead}: tokenising the mix again")
+        found = token_file.write_tokens(run, made_from, tokenised(run, chat, files))
+    _check_usable(run, found)
+    train = run.config.train
+    if train.loss.margin and not found.num_margins:
+        raise InputError(
+            f"train.loss.margin is true, but none of the {found.num_pairs} pairs has a margin: give the rows "
+            "of data.sources a number `margin` and run the seeds and mix stages again, or set "
+            "train.loss.margin=false"
+        )
+    if train.mix_weights is not None:
+        _check_weights(train, train.mix_weights, found)
+    return found
+
+
+def _check_usable(run: RunDir, found: TokenFile) -> None:
     if found.num_pairs == 0:
+        train = run.config.train
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(found.dropped.items()))
         raise InputError(
             f"no pair of {run.display('mix')} can be trained on (dropped: {reasons or 'none'}): where it is "
             f"over_length, raise train.max_tokens ({train.max_tokens}) or set train.over_length=cut"
         )
-    return found
 
 
-def tokens_key(run: RunDir, chat: ChatFormat, files: list[str]) -> str:
-    """Hash of all that the tokenised pairs depend on."""
-    digest = hashlib.sha256()
-    for path in files:
-        with run.fs.open_input_stream(path) as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    train = run.config.train
-    tokenizer = hashlib.sha256(chat.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    rules = [_VERSION, tokenizer, chat.tokenizer.chat_template, train.max_tokens, train.over_length]
-    return f"{content_id([digest.hexdigest(), *rules]):016x}"
-
-
-def tokenise_pair(
-    chat: ChatFormat,
-    chosen: list[Message],
-    rejected: list[Message],
-    max_tokens: int,
-    over_length: str,
-) -> tuple[list[int], list[int]] | str:
-    """Token ids of both sides, or why the pair can't be trained on.
-
-    Returns:
-        (chosen ids, rejected ids) or one of empty_side, sides_equal, template_refused, over_length.
-    """
-    from jinja2 import TemplateError
-
-    if not (_has_reply(chosen) and _has_reply(rejected)):
-        return "empty_side"
-    if chosen == rejected:
-        return "sides_equal"
-    encoded: list[list[int]] = []
-
-    def fits(left: list[Message], right: list[Message]) -> bool:
-        encoded[:] = [chat.conversation_ids(left), chat.conversation_ids(right)]
-        return max(map(len, encoded)) <= max_tokens
-
-    try:
-        fitting = fits(chosen, rejected)
-        if not fitting and over_length == "cut":
-            fitting = cut_to_fit(chosen, rejected, fits) is not None
-    except TemplateError:  # Gemma-2's template refuses roles that do not alternate, for one.
-        return "template_refused"
-    if not fitting:
-        return "over_length"
-    return "sides_equal" if encoded[0] == encoded[1] else (encoded[0], encoded[1])
-
-
-def _has_reply(messages: list[Message]) -> bool:
-    """Whether a side ends on a reply that says something and has a user message before it."""
-    return (
-        len(messages) >= 2
-        and messages[-1]["role"] == "assistant"
-        and bool(messages[-1]["content"].strip())
-        and any(message["role"] == "user" for message in messages)
-    )
-
-
-def _tokenised(
-    run: RunDir, chat: ChatFormat, files: list[str], dropped: Counter[str]
-) -> Iterator[TokenisedPair]:
-    train = run.config.train
-    columns = ["id", "source", "origin", "chosen", "rejected"]
-    for path in files:
-        with run.open_parquet(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    result = tokenise_pair(
-                        chat, row["chosen"] or [], row["rejected"] or [], train.max_tokens, train.over_length
-                    )
-                    if isinstance(result, str):
-                        dropped[result] += 1
-                    else:
-                        yield TokenisedPair(row["id"], row["source"], row["origin"], *result)
-
-
-def _write(run: RunDir, name: str, pairs: Iterator[TokenisedPair], dropped: Counter[str]) -> None:
-    """Streams the pairs into an Arrow file, and the counts beside it."""
-    num_pairs = num_tokens = 0
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / name
-        with pa.OSFile(str(local), "wb") as sink, pa.ipc.new_file(sink, TOKENS_SCHEMA) as writer:
-            rows: list[dict[str, Any]] = []
-            for pair in pairs:
-                num_pairs += 1
-                num_tokens += len(pair.chosen) + len(pair.rejected)
-                rows.append(vars(pair))
-                if len(rows) == _BATCH:
-                    writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=TOKENS_SCHEMA))
-                    rows = []
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=TOKENS_SCHEMA))
-        # The counts come last: a token file without them was not finished, and is made again.
-        run.write_bytes(local.read_bytes(), "checkpoints", name)
-    facts = {"num_pairs": num_pairs, "num_tokens": num_tokens, "dropped": dict(sorted(dropped.items()))}
-    run.write_text(json.dumps(facts) + "\n", "checkpoints", f"{name}.json")
-
-
-def _describe(run: RunDir, name: str, key: str) -> TokenFile:
-    facts = json.loads(run.read_text("checkpoints", f"{name}.json"))
-    return TokenFile(name=name, key=key, **facts)
+def _check_weights(train: TrainConfig, weights: dict[str, float], found: TokenFile) -> None:
+    """Every origin has a weight and pairs, and enough pairs that no step holds one twice."""
+    if unweighted := sorted(found.origins.keys() - weights.keys()):
+        raise InputError(
+            f"train.mix_weights has no weight for {unweighted[0]}, of which there are "
+            f"{found.origins[unweighted[0]]} pairs: give it one, or leave it out of the mix"
+        )
+    for origin, share in sorted(shares(weights).items()):
+        most = math.ceil(train.pairs_per_step * share)
+        have = found.origins.get(origin, 0)
+        if have < most:
+            raise InputError(
+                f"train.mix_weights asks for up to {most} pairs of {origin} in a step of "
+                f"{train.pairs_per_step}, but {have} of them can be trained on: lower its weight or "
+                "train.pairs_per_step, or get more pairs"
+            )

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from music_ray.config import TrainConfig
 from music_ray.errors import ConfigError, EnvironmentLacksError, InputError
-from music_ray.reward.data import TokenFile
+from music_ray.memory.fitting import gib, gpu_refusal, machine_refusal
+from music_ray.memory.gpus import Gpu, configured_gpu
+from music_ray.memory.model_size import model_size
+from music_ray.memory.training import bytes_per_weight
+from music_ray.reward.data import PairTokens
+from music_ray.reward.token_file import TokenFile
 from music_ray.rundir import RunDir
-
-_PROCESS_BYTES = 1.2 * 2**30
-"""What a worker takes before it holds a model: Python, torch, transformers, DeepSpeed (measured)."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that training takes over all ranks."""
-
-    memory: float
-    disk: float
 
 
 def check_pairs(train: TrainConfig, tokens: TokenFile) -> None:
@@ -68,43 +65,88 @@ def check_cluster(train: TrainConfig, now: dict[str, float], largest: dict[str, 
     return waiting
 
 
-def check_space(run: RunDir, model: str) -> None:
-    """Refuses a start that would run out of memory (CPU training) or disk, for local model folders.
+def check_memory(run: RunDir, model: str, pairs: PairTokens) -> None:
+    """Refuses a training that can't fit the GPUs that `costs` names, or this machine without GPUs.
+
+    A model of an unknown family, GPUs that nobody has named yet and the nodes of a cluster are not
+    checked here: see check_gpu for the workers' own look.
 
     Raises:
-        EnvironmentLacksError: either is too small, with both numbers.
+        EnvironmentLacksError: with the figures, and the change that would make it fit.
     """
     import psutil
 
     train = run.config.train
+    if train.use_gpu:
+        check_gpu(train, model, pairs, configured_gpu(run.config.costs))
+    elif not (run.config.ray.address or os.environ.get("RAY_ADDRESS")):
+        size = model_size(model, train.revision)
+        available = psutil.virtual_memory().available
+        if size is not None and (problem := machine_refusal(size, as_long_as(train, pairs), available)):
+            raise EnvironmentLacksError(problem)
+
+
+def check_gpu(train: TrainConfig, model: str, pairs: PairTokens, gpu: Gpu | None) -> None:
+    """Refuses a training that does not fit a GPU for each worker; passes where the GPU is not known.
+
+    Raises:
+        EnvironmentLacksError: with the figures, and the change that would make it fit.
+    """
+    size = model_size(model, train.revision)
+    if gpu is None or size is None:
+        return
+    if problem := gpu_refusal(size, as_long_as(train, pairs), gpu):
+        raise EnvironmentLacksError(problem)
+
+
+def own_gpu(device: Any) -> Gpu:
+    """The GPU of this process, with the memory that it really has."""
+    import torch
+
+    facts = torch.cuda.get_device_properties(device)
+    return Gpu(facts.name, float(facts.total_memory))
+
+
+def as_long_as(train: TrainConfig, pairs: PairTokens) -> TrainConfig:
+    """The section with the lengths that the pairs really have: no pass is longer than they allow.
+
+    A pack holds at most its share of a step's longest pairs, and the longest pair beside it (packs are
+    filled longest pair first).
+    """
+    longest = int(pairs.lengths.max())
+    step = 2 * int(np.sort(pairs.lengths)[-train.pairs_per_step :].sum())
+    most = -(-step // train.num_workers) + 2 * longest
+    return train.model_copy(update={"max_tokens": longest, "micro_tokens": min(train.micro_tokens, most)})
+
+
+def check_disk(run: RunDir, model: str) -> None:
+    """Refuses a start whose checkpoints and export would fill the disk, for local model folders.
+
+    Raises:
+        EnvironmentLacksError: it is too small, with both numbers.
+    """
+    train = run.config.train
     if not Path(model).is_dir() or not run.is_local:
         return
-    need = footprint(train, num_parameters(Path(model), train.num_layers))
-    have = psutil.virtual_memory().available
-    if not train.use_gpu and need.memory > have:
-        raise EnvironmentLacksError(
-            f"training {train.base_model} on CPUs needs about {_gib(need.memory)} of memory over all "
-            f"workers, {_gib(have)} are available: set train.lora or a smaller train.num_layers, or use GPUs"
-        )
+    need = disk_bytes(train, num_parameters(Path(model), train.num_layers))
     Path(run.path()).mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(run.path()).free
-    if need.disk > free:
+    if need > free:
         raise EnvironmentLacksError(
-            f"{train.keep_checkpoints + 1} checkpoints and the model need about {_gib(need.disk)}, "
-            f"{run.display()} has {_gib(free)} free: free some, or lower train.keep_checkpoints"
+            f"{most_checkpoints(train)} checkpoints and the model need about {gib(need)}, "
+            f"{run.display()} has {gib(free)} free: free some, or lower train.keep_checkpoints"
         )
 
 
-def footprint(train: TrainConfig, parameters: int) -> Footprint:
-    """Estimated bytes of a training run.
-
-    A trained weight takes its working copy, a float32 gradient, the float32 master copy and two float32
-    moments; a frozen one its working copy. The export holds all weights twice for a moment.
-    """
-    width = 4 if train.precision == "float32" else 2
+def disk_bytes(train: TrainConfig, parameters: int) -> float:
+    """Estimated bytes on the disk: checkpoints of 12 bytes a trained weight, and the exported model."""
     trained = parameters if train.lora is None else 0
-    memory = 3 * width * parameters + 16 * trained + _PROCESS_BYTES * train.num_workers
-    return Footprint(memory, (train.keep_checkpoints + 1) * 12 * trained + width * parameters)
+    return most_checkpoints(train) * 12 * trained + bytes_per_weight(train) * parameters
+
+
+def most_checkpoints(train: TrainConfig) -> int:
+    """Checkpoints on the disk while the newest is written: those that are kept, it, and the best."""
+    return train.keep_checkpoints + 1 + (train.evaluate_every is not None)
 
 
 def num_parameters(folder: Path, num_layers: int | None) -> int:
@@ -122,7 +164,3 @@ def num_parameters(folder: Path, num_layers: int | None) -> int:
                     size *= length
                 total += size
     return total
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

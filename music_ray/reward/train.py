@@ -6,24 +6,25 @@ import json
 import os
 import tempfile
 import threading
-import time
 from typing import Any
 
 from music_ray import errors
 from music_ray.chat import ChatFormat
 from music_ray.config import TrainConfig
 from music_ray.config.base import select
+from music_ray.memory.gpus import labelled_gpu
 from music_ray.models import resolve_model
-from music_ray.progress import duration, say
+from music_ray.progress import say
 from music_ray.ray_session import ensure_ray, largest_cluster, worker_config
 from music_ray.reward import checkpoint, preflight
-from music_ray.reward.data import TokenFile, prepare_tokens
+from music_ray.reward.data import PairTokens, TokenFile, prepare_tokens
 from music_ray.reward.logbook import read_log
+from music_ray.reward.tell import tell_steps
+from music_ray.reward.tracker import Tracker, check_tracker
+from music_ray.reward.validate import check_held_out
 from music_ray.reward.worker import OUTCOME, train_worker
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import content_id
-
-_SAY_EVERY_SECONDS = 5.0
 
 
 def run_train(run: RunDir) -> dict[str, Any]:
@@ -55,12 +56,28 @@ def run_train(run: RunDir) -> dict[str, Any]:
         },
         "tokens": {"trained": sum(line["tokens"] for line in last_lines.values())},
         "seconds_by_part": outcome["seconds"],
-        "notes": [
-            f"the exported model's rewards differ from the trained engine's by "
-            f"{check['largest_difference']:.1e} (bound {check['bound']:.0e})"
-        ],
+        "passes": outcome["passes"],
+        "notes": _notes(outcome),
         "output": digest_ids([task["fingerprint"], *check["model_rewards"]]),
     }
+
+
+def _notes(outcome: dict[str, Any]) -> list[str]:
+    check = outcome["export_check"]
+    notes = [
+        f"the exported model's rewards differ from the trained engine's by "
+        f"{check['largest_difference']:.1e} (bound {check['bound']:.0e})"
+    ]
+    if outcome["best_step"] is not None:
+        notes.append(
+            f"exported: step {outcome['exported_step']}; "
+            f"the best on held-out pairs: step {outcome['best_step']}"
+        )
+    notes.append(
+        "passes over the pairs: "
+        + ", ".join(f"{name} {count:.2f}" for name, count in outcome["passes"]["origin"].items())
+    )
+    return notes
 
 
 def prepare(run: RunDir) -> tuple[dict[str, Any], TokenFile]:
@@ -80,7 +97,11 @@ def prepare(run: RunDir) -> tuple[dict[str, Any], TokenFile]:
     tokens = prepare_tokens(run, chat)
     say(f"train: {tokens.num_pairs} pairs, {tokens.num_tokens} tokens{_dropped(tokens)}")
     preflight.check_pairs(train, tokens)
-    preflight.check_space(run, model)
+    preflight.check_memory(run, model, PairTokens.open(run, tokens.name))
+    preflight.check_disk(run, model)
+    check_tracker(train)
+    if held_out := check_held_out(run):
+        say(held_out)
     fingerprint = training_fingerprint(run, tokens)
     _check_checkpoints(run, fingerprint)
     task = {
@@ -128,6 +149,9 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     train = run.config.train
     if waiting := preflight.check_cluster(train, ray.cluster_resources(), largest_cluster()):
         say(waiting)
+    if train.use_gpu:
+        pairs = PairTokens.open(run, task["tokens"])
+        preflight.check_gpu(train, task["model"], pairs, labelled_gpu(ray.cluster_resources()))
     if run.exists(*OUTCOME):
         run.fs.delete_file(run.path(*OUTCOME))
     say(f"train: starting {train.num_workers} workers with DeepSpeed ZeRO-3")
@@ -136,7 +160,7 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
         fit = threading.Thread(target=_fit, args=(run, task, scratch, problem), daemon=True)
         # In a thread of its own: Ray Train takes over Ctrl-C otherwise, and the steps are told from here.
         fit.start()
-        _tell_steps(run, fit)
+        tell_steps(run, fit, Tracker(run, task["fingerprint"]) if train.wandb_project else None)
     if problem:
         raise errors.StageError(
             f"training stopped ({_reason(problem[0])}): run the same command again to go on from the last "
@@ -177,37 +201,6 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
         trainer.fit()
     except (TrainingFailedError, RuntimeError) as error:
         problem.append(error)
-
-
-def _tell_steps(run: RunDir, fit: threading.Thread) -> None:
-    """Follows the training log until the trainer ends, saying a line every few seconds."""
-    told, said, waited = 0, 0.0, 0.5 if run.is_local else 15.0
-    while True:
-        ended = not fit.is_alive()
-        lines = read_log(run)
-        due = ended or time.monotonic() - said >= _SAY_EVERY_SECONDS
-        if lines and lines[-1]["step"] != told and due:
-            told, said = lines[-1]["step"], time.monotonic()
-            say(step_line(lines, run.config.train.steps))
-        if ended:
-            return
-        fit.join(timeout=waited)
-
-
-def step_line(lines: list[dict[str, Any]], steps: int) -> str:
-    """One line on the last step: loss, accuracy, margin, speed, time left."""
-    last, recent = lines[-1], lines[-20:]
-    seconds = sum(line["seconds"] for line in recent)
-    parts = [
-        f"train: step {last['step']}/{steps}",
-        f"loss {last['loss']:.4f}",
-        f"accuracy {last['accuracy']:.2f}",
-        f"margin {last['margin']:+.3f}",
-        f"{sum(line['tokens'] for line in recent) / max(seconds, 1e-9):.0f} tokens/s",
-    ]
-    if last["step"] < steps:
-        parts.append(f"{duration((steps - last['step']) * seconds / len(recent))} left")
-    return " · ".join(parts)
 
 
 def _reason(error: BaseException) -> str:

@@ -47,11 +47,16 @@ def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
 
     import torch.distributed as dist
 
+    from music_ray.chat import ChatFormat
     from music_ray.reward import checkpoint
     from music_ray.reward.data import PairTokens
     from music_ray.reward.export import export_model
     from music_ray.reward.logbook import Logbook
-    from music_ray.reward.loop import Rank, Trainer, run_steps
+    from music_ray.reward.loop import Trainer, run_steps
+    from music_ray.reward.order import PairOrder
+    from music_ray.reward.passes import Passes, Rank
+    from music_ray.reward.preemption import PreemptionWatch
+    from music_ray.reward.validate import Validation
 
     rank = Rank(dist.get_rank(), dist.get_world_size(), _device())
     engine = build_engine(
@@ -63,28 +68,59 @@ def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     if first:
         checkpoint.load(run, engine, first)
         clock.lap("resume")
+    passes = Passes(train, engine, rank, task["pad_token_id"])
+    validation = Validation(run, ChatFormat.load(task["model"], train.revision), passes)
     book = Logbook(run, first) if rank.rank == 0 else None
 
     def save(step: int) -> None:
-        position = checkpoint.Position(step, run.config.seed, train.pairs_per_step, task["fingerprint"])
-        checkpoint.save(run, engine, position, train.keep_checkpoints)
         if book is not None:
-            book.flush()
+            book.flush()  # A resume keeps the lines up to its checkpoint: they must be there by then.
+        position = checkpoint.Position(step, run.config.seed, train.pairs_per_step, task["fingerprint"])
+        best, scores = validation.best_step, validation.scores_at(step)
+        checkpoint.save(run, engine, position, train.keep_checkpoints, best, scores)
 
-    trainer = Trainer(run.config, engine, pairs, rank, task["pad_token_id"])
-    run_steps(trainer, first, lambda step, result: book.add(step, result) if book else None, save)
+    order = PairOrder(pairs.ids, run.config.seed, train.pairs_per_step, pairs.origins, train.mix_weights)
+    trainer = Trainer(run.config, engine, pairs, order, passes, _flop_counter(run, engine, rank.world_size))
+    run_steps(trainer, first, validation, PreemptionWatch(rank.device), book, save)
     clock.lap("steps")
     if book is not None:
         book.close()
-    check = export_model(run, engine, pairs, task["model"], rank.device)
+    exported = _chosen_weights(run, engine, validation.best_step)
+    check = export_model(run, engine, pairs, passes, task["model"])
     clock.lap("export")
     return {
         "resumed_from": first,
+        "exported_step": exported,
+        "best_step": validation.best_step,
+        "passes": {"origin": order.passes(train.steps), "source": order.passes(train.steps, pairs.sources)},
         "seconds": clock.laps,
         "export_check": asdict(check),
         "num_parameters": sum(one.ds_numel for one in engine.module.parameters()),
         "num_trained_parameters": sum(one.ds_numel for _, one in checkpoint.trained_parameters(engine)),
     }
+
+
+def _chosen_weights(run: RunDir, engine: Any, best: int | None) -> int:
+    """Puts the weights that are exported into the engine, and returns the step that they are of."""
+    from music_ray.reward import checkpoint
+
+    train = run.config.train
+    if train.export == "best" and best not in (None, train.steps):
+        checkpoint.load_weights(run, engine, best)
+        return best
+    return train.steps
+
+
+def _flop_counter(run: RunDir, engine: Any, world_size: int) -> Any:
+    """Counts FLOPs where the device's peak is known, None elsewhere."""
+    import torch
+
+    from music_ray.reward.metrics import FlopCounter, device_peak
+
+    if not run.config.train.use_gpu:
+        return None
+    peak = device_peak(torch.cuda.get_device_name(), world_size, run.config.train.precision)
+    return FlopCounter.of(engine.module.classifier, peak_flops=peak) if peak else None
 
 
 def _device() -> Any:

@@ -91,7 +91,7 @@ def build_engine(train: TrainConfig, model_path: str, *, head_seed: int, pad_tok
         model_path,
         revision=train.revision,
         num_layers=train.num_layers,
-        attention=train.attention,
+        attention=train.pass_attention,
         dtype=train.precision,
         head_seed=head_seed,
         pad_token_id=pad_token_id,

@@ -25,7 +25,7 @@ FIELDS = [f"{name}.{field}" for name, model in SECTIONS.items() for field in mod
 
 
 def test_all_sections_are_found() -> None:
-    assert len(SECTIONS) == 27
+    assert len(SECTIONS) == 29
     assert all(issubclass(model, Section) for model in SECTIONS.values())
 
 
@@ -138,8 +138,23 @@ def test_schedules_that_are_not(text: str) -> None:
             "mix.include_preferences and mix.include_music are both false: nothing to train on",
         ),
         (
-            ["train.attention=flash_attention_2"],
+            ["train.attention=flash_attention_2", "train.packing=padded"],
             "train.attention=flash_attention_2 needs train.use_gpu=true",
+        ),
+        (
+            ["train.attention=sdpa"],
+            "train.attention=sdpa does not go with train.packing=shared_prefix: set train.attention to auto, "
+            "segments or flex, or train.packing=padded",
+        ),
+        (
+            ["train.attention=segments", "train.packing=padded"],
+            "train.attention=segments does not go with train.packing=padded: set train.attention to auto, "
+            "eager, sdpa or flash_attention_2, or train.packing=shared_prefix",
+        ),
+        (
+            ["train.attention=flex"],
+            "train.attention=flex needs train.use_gpu=true (FlexAttention has no backward pass on CPUs): use "
+            "train.attention=segments",
         ),
     ],
 )  # fmt: skip
@@ -155,7 +170,9 @@ def test_impossible_combinations(overrides: list[str], message: str) -> None:
         ["engine.max_num_batched_tokens=2048", "engine.gpus_per_engine=1"],
         ["engine.tensor_parallel_size=2", "engine.gpus_per_engine=2"],
         ["engine.tensor_parallel_size=2"],
-        ["train.attention=flash_attention_2", "train.use_gpu=true"],
+        ["train.attention=flash_attention_2", "train.packing=padded", "train.use_gpu=true"],
+        ["train.attention=flex", "train.use_gpu=true"],
+        ["train.attention=segments", "train.packing=packed"],
         ["mix.include_music=false"],
         ["contrast.schedule='turns:[5]'"],
         ["train.steps=1", "train.pairs_per_step=2"],

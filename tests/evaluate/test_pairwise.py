@@ -77,6 +77,20 @@ def test_the_numbers_are_those_worked_out_by_hand(run, monkeypatch):
     assert set(rows) == {"p0", "p1", "p2", "p3"}
 
 
+def test_scores_are_put_into_the_model_s_card_and_nothing_becomes_out_of_date(run, monkeypatch):
+    run.open()
+    run.write_text("# Mine\n", "model", "README.md")
+    run.start_stage("train")
+    run.finish_stage("train", "weights", 1.0)
+    record = run.manifest()["stages"]["train"]
+    scorers = [(name, FixedScorer(table)) for name, table in SCORES.items()]
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter(scorers))
+    pairwise.run_evaluate(run)
+    card = run.read_text("model", "README.md")
+    assert "| held-out pairs of D | trained | 4 | 0.500 [" in card
+    assert run.is_finished("train") and run.manifest()["stages"]["train"] == record
+
+
 def test_scores_lie_beside_their_pairs(run, monkeypatch):
     monkeypatch.setattr(pairwise, "_models", lambda run: iter([("trained", FixedScorer(SCORES["trained"]))]))
     pairwise.run_evaluate(run)

@@ -17,9 +17,9 @@ from music_ray.config.load import resolve_config
 from music_ray.generate.card import CardFacts, dataset_card
 from music_ray.generate.card_sections import find_section, with_licences
 from music_ray.generate.licences import licence_records, licences_of, row_licence
-from music_ray.generate.markdown import code, fenced
 from music_ray.generate.pairs import music_pair
-from music_ray.generate.public import public_configuration, without_places
+from music_ray.markdown import code, fenced
+from music_ray.public import public_configuration, without_places
 from music_ray.schema import Call, Rollout, Writer
 
 MakeRollout = Callable[..., Rollout]
@@ -86,7 +86,7 @@ def test_tokens_and_seconds_are_summed_over_all_rollouts(
 
 def test_the_card_says_which_version_how_to_load_and_what_it_is_not_for(make_rollout: MakeRollout) -> None:
     card = card_of(config_of(), make_rollout(1))
-    assert "schema version 2." in card
+    assert "schema version 3." in card
     assert 'datasets.load_dataset("parquet", data_dir="THIS FOLDER")' in card
     heads = [line for line in card.splitlines() if line.startswith("## ")]
     assert heads == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from music_ray.generate.mix import held_out_conversations, run_mix
 from music_ray.generate.pairs import run_pairs
 from music_ray.generate.seeds import run_seeds
 from music_ray.rundir import RunDir
-from music_ray.schema import PAIR_SCHEMA, Rollout, conversation_hash, pair_from_row, to_table
+from music_ray.schema import (
+    MARGIN_PAIR_SCHEMA,
+    PAIR_SCHEMA,
+    Rollout,
+    conversation_hash,
+    pair_from_row,
+    to_table,
+)
 
 MakeRun = Callable[..., RunDir]
 
@@ -150,6 +158,32 @@ def test_music_alone(prepare: Callable[..., RunDir]) -> None:
     counts = run_mix(run)["counts"]
     assert counts["preferences"] == 0 and counts["music"] > 0
     assert {row["origin"] for row in train_of(run)} == {"D_MUSIC"}
+
+
+def test_margins_of_d_come_along_and_only_then_is_there_a_column(prepare: Callable[..., RunDir]) -> None:
+    run = prepare(mix={"held_out_fraction": 0.3})
+    output = run_mix(run)["output"]
+    assert all("margin" not in row for row in [*train_of(run), *run.read_rows("mix", "held_out")])
+    for part in ("train", "held_out"):
+        rows = [pair_from_row(row) for row in run.read_rows("seeds", "preferences", part)]
+        with_margins = [replace(pair, margin=float(pair.id.split("-")[1])) for pair in rows]
+        table = to_table(with_margins, MARGIN_PAIR_SCHEMA)
+        run.write_table(table, "seeds", "preferences", part, "part-00000.parquet")
+    assert run_mix(run)["output"] != output
+    for row in [*train_of(run), *run.read_rows("mix", "held_out")]:
+        margin = float(row["id"].split("-")[1]) if row["origin"] == "D" else None
+        assert row.get("margin") == margin
+
+
+def test_seeds_of_an_older_version_have_no_margins(prepare: Callable[..., RunDir]) -> None:
+    run = prepare()
+    expected = run_mix(run)
+    for part in ("train", "held_out"):
+        rows = [pair_from_row(row) for row in run.read_rows("seeds", "preferences", part)]
+        version_2 = PAIR_SCHEMA.with_metadata(PAIR_SCHEMA.metadata | {b"music_ray.version": b"2"})
+        run.write_table(to_table(rows, version_2), "seeds", "preferences", part, "part-00000.parquet")
+    assert run_mix(run) == expected
+    assert all("margin" not in row for row in train_of(run))
 
 
 def test_an_id_is_taken_once(prepare: Callable[..., RunDir]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,21 @@ def test_without_columns_of_their_own_rows_get_the_files_name_and_a_content_hash
 
 def test_integer_ids_are_kept_as_text(write_jsonl: Callable[..., str]) -> None:
     assert [pair.id for pair in pairs_of(write_jsonl(pair_row(id=0), pair_row("B", id=17)))] == ["0", "17"]
+
+
+def test_a_margin_is_what_the_row_says(write_jsonl: Callable[..., str]) -> None:
+    margins = [None, 0, 2, 0.125, -1.5, True, "3", [1], 10**400]
+    found = pairs_of(write_jsonl(*(pair_row(str(number), margin=one) for number, one in enumerate(margins))))
+    assert [pair.margin for pair in found[:5]] == [None, 0.0, 2.0, 0.125, -1.5]
+    # What is no number stays apart from what is not there. The rows are pairs all the same.
+    assert all(math.isnan(pair.margin) for pair in found[5:8] if pair.margin is not None)
+    assert len(found) == 9 and found[5].margin is not None and found[8].margin == math.inf
+
+
+def test_a_margin_is_read_from_parquet(tmp_path: Path) -> None:
+    rows = [pair_row(str(number), margin=margin) for number, margin in enumerate([1.5, None, 2.0])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    assert [pair.margin for pair in pairs_of(str(tmp_path / "data.parquet"))] == [1.5, None, 2.0]
 
 
 def test_clashing_ids_of_two_sources_are_told_apart(write_jsonl: Callable[..., str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from music_ray.errors import InputError
 from music_ray.generate.seeds import cut_context, run_seeds
 from music_ray.rundir import RunDir
-from music_ray.schema import PAIR_SCHEMA, SEED_SCHEMA, Message, content_id
+from music_ray.schema import MARGIN_PAIR_SCHEMA, PAIR_SCHEMA, SEED_SCHEMA, Message, content_id
 
 Maker = Callable[..., RunDir]
 
@@ -100,12 +101,30 @@ def test_a_seed_and_a_pair_of_d_have_all_their_fields(
         "rejected": conversation("Question 1?", "A reply.", "And then?", "Bad."),
         "seed_id": None,
         "contrasts": [],
+        "margin": None,
     }
-    for parts, schema in (("contexts", SEED_SCHEMA), ("preferences", PAIR_SCHEMA)):
+    for parts, schema in (("contexts", SEED_SCHEMA), ("preferences", MARGIN_PAIR_SCHEMA)):
         for file in run.parquet_files("seeds", parts):
             with run.open_parquet(file) as opened:
                 assert opened.schema_arrow.names == schema.names
                 assert opened.schema_arrow.metadata == schema.metadata
+
+
+def test_a_margin_is_written_and_belongs_to_the_result(
+    make_run: Maker, write_jsonl: Callable[..., str]
+) -> None:
+    margins = [None, 0.5, -1.0, "a lot"]
+
+    def seeds_with(*margins: object) -> tuple[str, list[object]]:
+        path = write_jsonl(*(pair_row(number, margin=margin) for number, margin in enumerate(margins)))
+        run = make_run(data={"sources": [{"path": path}], "held_out_fraction": 0.0})
+        output = run_seeds(run)["output"]
+        return output, [row["margin"] for row in part_of(run, "train")]
+
+    output, found = seeds_with(*margins)
+    assert found[:3] == [None, 0.5, -1.0]
+    assert isinstance(found[3], float) and math.isnan(found[3])
+    assert seeds_with(*margins)[0] == output != seeds_with(None, 0.75, -1.0, "a lot")[0]
 
 
 def test_the_three_cuts() -> None:

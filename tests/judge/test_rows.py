@@ -74,7 +74,7 @@ def test_verdicts_are_read_back(write: Callable[..., RunDir]) -> None:
     assert verdicts.tokens == {"prompt": 21, "cached": 12, "completion": 9}
     assert verdicts.reasons == {"rate_limited": 1}
     metadata = pq.read_schema(run.parquet_files("judge")[0]).metadata
-    assert metadata[b"music_ray.schema"] == b"verdict" and metadata[b"music_ray.version"] == b"2"
+    assert metadata[b"music_ray.schema"] == b"verdict" and metadata[b"music_ray.version"] == b"3"
 
 
 def test_a_verdict_counts_before_an_earlier_error(write: Callable[..., RunDir]) -> None:

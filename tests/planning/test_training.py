@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from music_ray.planning.machine import model_size
 from music_ray.planning.make import make_plan
 from tests.planning.conftest import NUM_PAIRS, MakeRun, add_seeds
 
@@ -17,7 +16,7 @@ MUSIC_TOKENS = 2 * (15 + 2 * (60 + 5) + (24 + 5))
 """Two replies and a user message at costs.reply_fill 0.6, after the seed."""
 LLAMA = {
     "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    "intermediate_size": 128, "num_hidden_layers": 3, "dtype": "bfloat16",
+    "intermediate_size": 128, "num_hidden_layers": 3, "dtype": "bfloat16", "vocab_size": 100,
 }  # fmt: skip
 LAYER = 64 * 16 * (4 + 4 + 2 + 2) + 3 * 64 * 128
 
@@ -108,14 +107,3 @@ def test_no_rate_no_hours(make_run: MakeRun) -> None:
         "hours and cost of training unknown: set costs.train_tokens_per_second_per_worker, or "
         "costs.peak_tflops and costs.mfu"
     ) in plan.notes
-
-
-def test_a_model_s_size_from_its_config(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"text_config": LLAMA, "vision_config": {}}))
-    size = model_size(str(tmp_path))
-    assert size is not None
-    assert size.matrix_parameters() == 3 * LAYER
-    assert (size.kv_bytes(""), size.kv_bytes("float32")) == (2 * 2 * 16 * 3 * 2, 2 * 2 * 16 * 3 * 4)
-    assert model_size("some/hub-model") is None
-    (tmp_path / "config.json").write_text('{"d_model": 12}')
-    assert model_size(str(tmp_path)) is None

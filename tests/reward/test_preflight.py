@@ -3,12 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from music_ray.config import TrainConfig
 from music_ray.errors import ConfigError, EnvironmentLacksError, InputError
+from music_ray.memory.gpus import GIB, Gpu
 from music_ray.reward import preflight
-from music_ray.reward.data import TokenFile
+from music_ray.reward.data import PairTokens, TokenFile
+from music_ray.reward.tokenise import TOKENS_SCHEMA
 
 
 def test_more_workers_than_cpus_is_refused_with_the_remedy() -> None:
@@ -52,14 +55,85 @@ def test_parameters_are_counted_from_the_files_headers(gemma2_folder: Path) -> N
         assert preflight.num_parameters(gemma2_folder, layers) == expected
 
 
-def test_too_little_memory_is_refused(
-    make_run: Any, gemma2_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def pairs_of(*longest: int) -> Any:
+    """Pairs whose longer side has so many tokens."""
+    rows = [
+        {"id": str(number), "source": "s", "origin": "D", "chosen": [3] * length, "rejected": [4]}
+        for number, length in enumerate(longest)
+    ]
+    return PairTokens(pa.Table.from_pylist(rows, schema=TOKENS_SCHEMA))
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
     class Little:
         available = 2**30
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Little)
-    with pytest.raises(EnvironmentLacksError, match=r"about 2\.4 GiB of memory over all workers, 1\.0 GiB"):
-        preflight.check_space(make_run(gemma2_folder), str(gemma2_folder))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_too_little_memory_is_refused(make_run: Any, gemma2_folder: Path, little_memory: None) -> None:
+    run = make_run(gemma2_folder)
+    with pytest.raises(EnvironmentLacksError) as caught:
+        preflight.check_memory(run, str(gemma2_folder), pairs_of(30, 40))
+    assert str(caught.value) == (
+        f"training {gemma2_folder} on CPUs takes about 2.5 GiB of memory over 2 worker(s) (each: parameters "
+        "0.0, gradients 0.0, optimizer 0.0, activations 0.0, gathered weights and buffers 0.0, libraries "
+        "1.2), 1.0 GiB are available: use GPUs, a smaller model or fewer layers (train.num_layers)"
+    )
+
+
+def test_the_nodes_of_a_cluster_are_not_this_machine(
+    make_run: Any, gemma2_folder: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    preflight.check_memory(make_run(gemma2_folder), str(gemma2_folder), pairs_of(30))
+
+
+PAPER = TrainConfig(
+    num_workers=8, use_gpu=True, precision="bfloat16", micro_tokens=16_384, pairs_per_step=64
+)  # fmt: skip
+GEMMA = "google/gemma-2-9b-it"
+
+
+def test_a_gpu_that_is_too_small_is_refused_by_the_lengths_that_pairs_really_have() -> None:
+    with pytest.raises(EnvironmentLacksError, match=r"but one A100-80 has 80\.0 GiB, 76\.0 GiB to plan with"):
+        preflight.check_gpu(PAPER, GEMMA, pairs_of(*[2048] * 100), Gpu("A100-80", 80 * GIB))
+    preflight.check_gpu(PAPER, GEMMA, pairs_of(*[200] * 100), Gpu("A100-80", 80 * GIB))
+    preflight.check_gpu(PAPER, GEMMA, pairs_of(*[2048] * 100), None)
+    preflight.check_gpu(PAPER, "some/model", pairs_of(*[2048] * 100), Gpu("T4", GIB))
+
+
+def test_lengths_of_pairs_bound_the_passes() -> None:
+    # The four longest of five pairs, both sides, over two workers, and the longest once more.
+    train = TrainConfig(num_workers=2, pairs_per_step=4)
+    narrowed = preflight.as_long_as(train, pairs_of(10, 20, 30, 40, 50))
+    assert (narrowed.max_tokens, narrowed.micro_tokens) == (50, (20 + 30 + 40 + 50) + 2 * 50)
+    assert (
+        preflight.as_long_as(train.model_copy(update={"micro_tokens": 64}), pairs_of(50)).micro_tokens == 64
+    )
+
+
+def test_too_small_a_disk_is_refused(
+    make_run: Any, gemma2_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2**20}))
+    with pytest.raises(EnvironmentLacksError) as caught:
+        preflight.check_disk(make_run(gemma2_folder), str(gemma2_folder))
+    assert str(caught.value).endswith("has 0.0 GiB free: free some, or lower train.keep_checkpoints")
+
+
+def test_the_plan_counts_with_deepspeed_s_defaults() -> None:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    from music_ray.memory import training
+    from music_ray.reward.zero3 import deepspeed_config
+
+    set_here = deepspeed_config(TrainConfig())["zero_optimization"]
+    zero = DeepSpeedZeroConfig(**set_here)
+    assert zero.reduce_bucket_size == training.REDUCE_BUCKET
+    assert zero.prefetch_bucket_size == training.PREFETCH_BUCKET
+    assert zero.max_reuse_distance == training.REUSE_DISTANCE

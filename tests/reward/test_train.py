@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from transformers import AutoModelForSequenceClassification
 from music_ray.chat import ChatFormat
 from music_ray.errors import ConfigError
 from music_ray.reward.data import PairTokens, prepare_tokens
-from music_ray.reward.logbook import read_log
-from music_ray.reward.train import run_train, step_line
+from music_ray.reward.logbook import count_pairs, read_log
+from music_ray.reward.tell import step_line
+from music_ray.reward.train import run_train
 from music_ray.reward_model import score
 from tests.reward.reference import losses_of, train_plainly
 
@@ -82,6 +84,8 @@ def test_a_worker_killed_mid_step_is_replaced_by_itself(
     run_train(run)
     assert len(killed) == 1
     assert losses_of(run) == pytest.approx(losses, abs=1e-4)
+    # 40 steps of 6 pairs: 14 epochs of 17 pairs, and the first 2 of the next.
+    assert Counter(count_pairs(run).values()) == {14: 15, 15: 2}
 
 
 def _kill_a_worker(run: Any, killed: list[int]) -> None:

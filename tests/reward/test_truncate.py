@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,21 @@ def test_a_turn_in_which_the_sides_differ_stays() -> None:
     rejected = conversation("a", "bad", "c", "d")
     assert num_shared_turns(chosen, rejected) == 0
     assert cut(chosen, rejected, 4) is None
+
+
+@pytest.mark.parametrize("long_side", [0, 1])
+def test_where_one_side_alone_is_too_long_both_lose_the_same_turns(long_side: int) -> None:
+    short, long = conversation("aa", "bb", "cc", "d"), conversation("aa", "bb", "cc", "eeee")
+    sides = (long, short) if long_side == 0 else (short, long)
+    assert (size(short), size(long)) == (7, 10)
+    assert cut(*sides, 8) == (sides[0][2:], sides[1][2:])
+    assert cut(*sides, 5) is None  # the short side would fit
+
+
+def test_one_long_side_without_a_shared_turn_cannot_be_cut() -> None:
+    short, long = conversation("a", "b"), conversation("a", "bbbb", "c", "d")
+    assert cut(short, long, 5) is None and cut(long, short, 5) is None
+    assert cut(short, long, 7) == (short, long)
 
 
 def test_the_last_turn_stays_even_where_it_is_shared() -> None:

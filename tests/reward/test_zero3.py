@@ -89,7 +89,7 @@ def test_log_holds_what_the_documentation_says(make_run: Any, gemma2_folder: Pat
     assert train(run, 2) == [0, 0]
     (line,) = read_log(run)
     names = "step loss accuracy margin chosen_reward rejected_reward gradient_norm learning_rate pairs tokens"
-    assert list(line) == [*names.split(), "seconds"]
+    assert list(line)[: len(names.split())] == names.split()
     assert (line["step"], line["pairs"], line["learning_rate"]) == (1, 6, 0.01)
     assert line["margin"] == pytest.approx(line["chosen_reward"] - line["rejected_reward"], abs=1e-6)
     assert list(Path(run.path("logs", "tensorboard")).glob("events.*"))
@@ -118,7 +118,7 @@ def test_bfloat16_trains_and_exports_within_its_bound(make_run: Any, gemma2_fold
     assert train(run, 2) == [0, 0]
     assert losses_of(run) == pytest.approx(losses, rel=0.1)
     assert {weight.dtype for weight in model_weights(run).values()} == {torch.bfloat16}
-    assert outcome(run)["export_check"]["bound"] == 5e-2
+    assert outcome(run)["export_check"]["bound"] == 1e-1
 
 
 def test_lora_trains_adapters_and_head_and_is_merged(make_run: Any, gemma2_folder: Path) -> None:

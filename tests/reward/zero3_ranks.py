@@ -72,11 +72,30 @@ def _rank(rank: int, world_size: int, store: str, function: Callable[..., None],
 
 
 def object_store(location: str) -> tuple[Any, str]:
-    """Stands in for an object store: another file system class, no renames, folders as needed."""
+    """Stands in for an object store: another file system class, no renames, folders as needed.
+
+    Every object that is sent is noted beside the run folder, see sent_objects.
+    """
     import pyarrow.fs as pafs
     from fsspec.implementations.local import LocalFileSystem
 
-    return pafs.PyFileSystem(pafs.FSSpecHandler(LocalFileSystem(auto_mkdir=True))), os.path.abspath(location)
+    root = os.path.abspath(location)
+
+    class Store(LocalFileSystem):
+        def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+            if "w" in mode:
+                os.makedirs(os.path.dirname(root), exist_ok=True)
+                with open(f"{root}.sent", "a") as file:
+                    file.write(os.path.relpath(path, root) + "\n")
+            return super()._open(path, mode, **options)
+
+    return pafs.PyFileSystem(pafs.FSSpecHandler(Store(auto_mkdir=True))), root
+
+
+def sent_objects(run: RunDir) -> list[str]:
+    """Paths inside a run folder behind object_store, one for each time that an object was sent."""
+    with open(f"{run.root}.sent") as file:
+        return file.read().splitlines()
 
 
 def train(

@@ -16,7 +16,7 @@ from music_ray.generate.card_sections import (
 )
 from music_ray.generate.export.formats import FIELDS, Format, Side, schema_of
 from music_ray.generate.licences import Licences, licences_of
-from music_ray.generate.markdown import code, fenced, front_matter, table
+from music_ray.markdown import code, fenced, front_matter, table
 from music_ray.rundir import RunDir
 from music_ray.schema import SCHEMA_VERSION
 

@@ -1,0 +1,58 @@
+"""What the driver says while the workers train: it reads the logs that rank 0 writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from music_ray.progress import duration, say
+from music_ray.reward.logbook import EVALUATIONS, read_log
+from music_ray.reward.tracker import Tracker
+from music_ray.reward.validate import evaluation_line
+from music_ray.rundir import RunDir
+
+_SAY_EVERY_SECONDS = 5.0
+
+
+def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> None:
+    """Follows the training's logs until the trainer ends: a line every few seconds, and each evaluation."""
+    train = run.config.train
+    told, said, waited = 0, 0.0, 0.5 if run.is_local else 15.0
+    evaluated = max((line["step"] for line in read_log(run, EVALUATIONS)), default=0)
+    while True:
+        ended = not fit.is_alive()
+        lines = read_log(run)
+        due = ended or time.monotonic() - said >= _SAY_EVERY_SECONDS
+        if lines and lines[-1]["step"] != told and due:
+            told, said = lines[-1]["step"], time.monotonic()
+            say(step_line(lines, train.steps))
+        for line in read_log(run, EVALUATIONS):
+            if line["step"] > evaluated:
+                evaluated = line["step"]
+                say(evaluation_line(line, train))
+        if tracker is not None:
+            tracker.follow()
+        if ended:
+            break
+        fit.join(timeout=waited)
+    if tracker is not None:
+        tracker.close()
+
+
+def step_line(lines: list[dict[str, Any]], steps: int) -> str:
+    """One line on the last step: loss, accuracy, margin, speed, time left."""
+    last, recent = lines[-1], lines[-20:]
+    seconds = sum(line["seconds"] for line in recent)
+    parts = [
+        f"train: step {last['step']}/{steps}",
+        f"loss {last['loss']:.4f}",
+        f"accuracy {last['accuracy']:.2f}",
+        f"margin {last['margin']:+.3f}",
+        f"{sum(line['tokens'] for line in recent) / max(seconds, 1e-9):.0f} tokens/s",
+    ]
+    if last.get("mfu") is not None:
+        parts.append(f"MFU {last['mfu']:.0%}")
+    if last["step"] < steps:
+        parts.append(f"{duration((steps - last['step']) * seconds / len(recent))} left")
+    return " · ".join(parts)

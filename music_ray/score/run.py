@@ -1,0 +1,159 @@
+"""`music-ray score`: conversations through a pool of engine actors, each scored exactly once.
+
+Assembles: what is checked before anything starts, which conversations shards already hold, and what is
+written at the end. How rows travel is the jobs package's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from music_ray.config import RunConfig
+from music_ray.errors import InputError, StageError
+from music_ray.jobs.compaction import compact
+from music_ray.jobs.driver import run_job
+from music_ray.jobs.job import Job
+from music_ray.jobs.ledger import open_epoch
+from music_ray.jobs.shards import read_index
+from music_ray.jobs.watch import ErrorRate
+from music_ray.progress import say
+from music_ray.provenance import versions
+from music_ray.ray_session import check_resources, ensure_ray
+from music_ray.rundir import RunDir
+from music_ray.score.conversations import conversations
+from music_ray.score.files import ScoringInput, open_input
+from music_ray.score.model import open_model
+from music_ray.score.record import check_folder, read_record, write_record
+from music_ray.score.result import INPUTS, RESULT, SHARDS, write_result
+from music_ray.score.rows import CONVERSATION_SCHEMA, shard_schema
+from music_ray.score.settings import scoring_config
+
+_ROWS_PER_FILE = 5_000
+
+
+def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) -> RunDir:
+    """Scores every conversation of a data set that the folder `out` has no score of yet.
+
+    Args:
+        model: a reward model's folder.
+        data: a Parquet or JSON-lines file, or a folder of them: a path or URI.
+        out: a new folder, or one that the same model and data were scored into: a path or URI.
+        overrides: `key.path=value` words of the sections score, engine, generate and ray.
+
+    Raises:
+        ConfigError, InputError, EnvironmentLacksError: a user's mistake, found before anything starts.
+        RunFolderError: `out` holds something else, or another process is scoring into it.
+        StageError: nothing could be scored, or a bound ended it; what is scored stays.
+    """
+    found = open_model(model)
+    source = open_input(data)
+    config = scoring_config(found, out, overrides)
+    run = RunDir(config)
+    made_from = {
+        "model": found.digest,
+        "input": source.digest(),
+        "engine": config.score.engine,
+        "dtype": config.engine.dtype,
+    }
+    check_folder(run, made_from)
+    with run.lock():
+        record = {**read_record(run), "made_from": made_from, "model": model, "input": data}
+        if record.get("status") == "done" and not _to_retry(config, record):
+            say(f"score: finished in {run.display(RESULT)}")
+            return run
+        record |= {"status": "running", "starts": record.get("starts", 0) + 1, "versions": versions()}
+        write_record(run, record)
+        facts = {f"music_ray.{name}": value for name, value in made_from.items()}
+        facts |= {"music_ray.model_name": model, "music_ray.architecture": found.architecture}
+        _score_pending(run, source, record["starts"], facts)
+        counts = write_result(run, facts)
+        run.clear(INPUTS)
+        write_record(run, {**record, "status": "done", "counts": counts})
+    _tell(run, counts)
+    return run
+
+
+def _to_retry(config: RunConfig, record: dict[str, Any]) -> bool:
+    return config.generate.retry_errors and bool(record.get("counts", {}).get("errors"))
+
+
+def _score_pending(run: RunDir, source: ScoringInput, epoch: int, facts: dict[str, str]) -> None:
+    # Before the ledger is read: actors of a driver that was killed must write nothing after that.
+    open_epoch(run, (SHARDS,), epoch)
+    total = _write_inputs(run, source)
+    done = read_index(run, (SHARDS,)).ids_done(errors_too=not run.config.generate.retry_errors)
+    if len(done):
+        say(f"score: {len(done)} of {total} conversations are scored already, {total - len(done)} to go")
+    if len(done) < total:
+        _run_job(run, epoch, facts, done, total)
+    compact(run, (SHARDS,))
+
+
+def _write_inputs(run: RunDir, source: ScoringInput) -> int:
+    """Writes the input as the job reads it; how many conversations there are."""
+    run.clear(INPUTS)
+    total = 0
+    for number, rows in enumerate(_batches(conversations(source.rows()))):
+        table = pa.Table.from_pylist(rows, schema=CONVERSATION_SCHEMA)
+        run.write_table(table, INPUTS, f"part-{number:05d}.parquet")
+        total += len(rows)
+    if not total:
+        raise InputError(f"{source.files[0].name} has no rows: name a file that holds conversations")
+    return total
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _ROWS_PER_FILE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _run_job(run: RunDir, epoch: int, facts: dict[str, str], done: np.ndarray, total: int) -> None:
+    config = run.config
+    engine, generate = config.engine, config.generate
+    ensure_ray(config)
+    check_resources(
+        {
+            "CPU": engine.min_engines * engine.cpus_per_engine + 1,
+            "GPU": engine.min_engines * engine.gpus_per_engine,
+        },
+        f"engine.min_engines ({engine.min_engines}), with 1 CPU to read conversations,",
+        "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, raise ray.num_cpus, or "
+        "add nodes",
+    )
+    say(
+        f"score: starting {engine.min_engines} engine(s) ({config.score.engine}, {engine.dtype}, up to "
+        f"{engine.max_model_len} tokens) for {total - len(done)} conversations"
+    )
+    job = Job(
+        name="score",
+        unit="conversations",
+        worker="music_ray.score.worker:ScoreWorker",
+        folder=(SHARDS,),
+        schema=shard_schema(facts),
+        run_epoch=epoch,
+    )
+    watch = ErrorRate(generate.max_error_rate, generate.error_rate_after, run.display(SHARDS))
+    run_job(run, job, run.parquet_files(INPUTS), done, total=total, watches=[watch])
+
+
+def _tell(run: RunDir, counts: dict[str, Any]) -> None:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts["error_reasons"].items())
+    say(
+        f"score: {counts['scored']} of {counts['conversations']} conversations scored, {counts['tokens']} "
+        f"tokens{f'; not scored: {reasons}' if reasons else ''}; {run.display(RESULT)}"
+    )
+    if not counts["scored"]:
+        raise StageError(
+            f"none of the {counts['conversations']} conversations could be scored ({reasons}): the `detail` "
+            f"column in {run.display(RESULT)} says more"
+        )

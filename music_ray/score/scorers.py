@@ -1,0 +1,183 @@
+"""What turns token ids into a score: vLLM's pooling runner, or transformers' own forward pass.
+
+Both pool the last token of `ChatFormat.conversation_ids` and give the head's raw output, no sigmoid. They
+know token ids, not messages or rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from music_ray.config import EngineConfig, RunConfig
+from music_ray.engines.base import EngineDeadError
+from music_ray.errors import InputError
+from music_ray.progress import say
+
+_BATCHES_AT_ONCE = 8
+"""huggingface: batches' worth of conversations that are sorted by length together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one conversation."""
+
+    score: float
+    """As float32 has it; perhaps not finite."""
+    cached_tokens: int = 0
+    """Tokens whose keys and values another conversation had left."""
+
+
+class Scorer(Protocol):
+    """A loaded reward model that takes many conversations at once."""
+
+    def describe(self) -> str:
+        """Name and version, e.g. 'vllm 0.32.0'."""
+        ...
+
+    async def score(self, token_ids: list[int]) -> Scored:
+        """The score of one conversation of 1 to engine.max_model_len tokens.
+
+        Raises:
+            RequestError: it is refused; others go on.
+            EngineDeadError: nothing can be scored any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends what the scorer has started."""
+        ...
+
+
+def make_scorer(config: RunConfig) -> Scorer:
+    """Loads engine.model with the engine that score.engine names; `auto` must be decided.
+
+    Raises:
+        InputError: the model can't be used with the settings.
+    """
+    return VllmScorer(config) if config.score.engine == "vllm" else HuggingFaceScorer(config)
+
+
+class VllmScorer:
+    """vLLM with its core in this process: scoring is all prefill, there is nothing to schedule meanwhile."""
+
+    def __init__(self, config: RunConfig) -> None:
+        from music_ray.engines.vllm_settings import device_facts, model_facts
+        from music_ray.engines.vllm_steps import StepCore
+        from music_ray.score.pooling import pooling_arguments, pooling_params
+
+        engine = config.engine
+        _use_cores(engine)
+        facts = model_facts(engine, engine.model)
+        from vllm import __version__
+
+        self._version = __version__
+        arguments, line = pooling_arguments(engine, device_facts(engine), facts)
+        say(f"score: vLLM {__version__} with {engine.model}: {line}")
+        self._params = pooling_params
+        try:
+            self._core = StepCore(arguments)
+        except ValueError as error:  # vLLM's word for settings that do not fit the model or the machine
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"vLLM refuses {engine.model} with the engine section's settings: {reason}; mend them, or "
+                "use score.engine=huggingface"
+            ) from None
+
+    def describe(self) -> str:
+        """See Scorer.describe."""
+        return f"vllm {self._version}"
+
+    async def score(self, token_ids: list[int]) -> Scored:
+        """See Scorer.score."""
+        output = await self._core.answer(token_ids, self._params())
+        return Scored(float(output.outputs.data.reshape(-1)[0]), output.num_cached_tokens or 0)
+
+    def forget_prefixes(self) -> None:
+        """Empties the prefix cache; only while nothing is scored."""
+        self._core.forget_prefixes()
+
+    def close(self) -> None:
+        """See Scorer.close."""
+        self._core.close()
+
+
+class HuggingFaceScorer:
+    """transformers, with what waits sorted by length and padded in batches; one batch runs at a time."""
+
+    def __init__(self, config: RunConfig) -> None:
+        import torch
+        import transformers
+
+        from music_ray import reward_model
+
+        engine = config.engine
+        if engine.gpus_per_engine and not torch.cuda.is_available():
+            raise InputError(
+                f"engine.gpus_per_engine is {engine.gpus_per_engine}, but torch sees no GPU: set it to 0"
+            )
+        _use_cores(engine)
+        self._version = transformers.__version__
+        classifier = reward_model.load_reward_model(engine.model, dtype=engine.dtype)
+        self._classifier = classifier.to("cuda" if engine.gpus_per_engine else "cpu").eval()
+        self._batch_size = config.score.batch_size
+        self._waiting: list[tuple[list[int], asyncio.Future[Scored]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    def describe(self) -> str:
+        """See Scorer.describe."""
+        return f"transformers {self._version}"
+
+    async def score(self, token_ids: list[int]) -> Scored:
+        """See Scorer.score."""
+        future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
+        self._waiting.append((token_ids, future))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # the others of the same task
+            size = _BATCHES_AT_ONCE * self._batch_size
+            taken, self._waiting = self._waiting[:size], self._waiting[size:]
+            try:
+                scores = await asyncio.to_thread(self.score_sorted, [ids for ids, _ in taken])
+            except RuntimeError as error:  # torch's word for a device without memory, or one that is gone
+                _fail(taken, EngineDeadError(f"{type(error).__name__}: {error}"))
+                continue
+            except Exception as error:  # a bug: those who wait raise it
+                _fail(taken, error)
+                continue
+            for (_, future), score in zip(taken, scores, strict=True):
+                if not future.done():  # else its waiter was cancelled
+                    future.set_result(Scored(score))
+
+    def score_sorted(self, conversations: list[list[int]], batch_size: int | None = None) -> list[float]:
+        """Scores of all of them in their order; batches are made of conversations of like length."""
+        from music_ray import reward_model
+
+        size = batch_size or self._batch_size
+        return reward_model.score(self._classifier, conversations, batch_size=size)
+
+    def close(self) -> None:
+        """See Scorer.close."""
+
+
+def _use_cores(engine: EngineConfig) -> None:
+    """Ray leaves an actor as many threads as it asked for CPUs; on a machine of its own the rest would idle.
+
+    Call it before vLLM starts: that turns torch.set_num_threads off.
+    """
+    import torch
+
+    if not engine.gpus_per_engine:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // engine.max_engines))
+
+
+def _fail(taken: list[tuple[list[int], asyncio.Future[Scored]]], error: Exception) -> None:
+    for _, future in taken:
+        if not future.done():
+            future.set_exception(error)
