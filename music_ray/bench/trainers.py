@@ -191,6 +191,7 @@ def _train_with_trl(classifier: Any, tokenizer: Any, work: Work, folder: str) ->
         disable_tqdm=True,
         gradient_checkpointing=False,
         max_length=None,
+        remove_unused_columns=False,  # else the column that it sorts by is gone before it sorts
         **{"train_sampling_strategy": "sequential", "per_device_train_batch_size": per_pass} | work.settings,
     )
     stamps: list[float] = []

@@ -56,13 +56,16 @@ def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     from music_ray.reward.order import PairOrder
     from music_ray.reward.passes import Passes, Rank
     from music_ray.reward.preemption import PreemptionWatch
+    from music_ray.reward.preflight import check_gpu, own_gpu
     from music_ray.reward.validate import Validation
 
     rank = Rank(dist.get_rank(), dist.get_world_size(), _device())
+    pairs = PairTokens.open(run, task["tokens"])
+    if train.use_gpu:  # the driver may not have known which GPUs a growing cluster would give
+        check_gpu(train, task["model"], pairs, own_gpu(rank.device))
     engine = build_engine(
         train, task["model"], head_seed=task["head_seed"], pad_token_id=task["pad_token_id"]
     )
-    pairs = PairTokens.open(run, task["tokens"])
     clock.lap("model")
     first = (checkpoint.complete_steps(run) or [0])[-1]
     if first:
