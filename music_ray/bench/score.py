@@ -93,7 +93,7 @@ def _serve(connection: Connection, config_json: str) -> None:
             scorer.forget_prefixes()
         began = time.perf_counter()
         if isinstance(scorer, HuggingFaceScorer):  # all of it sorted by length at once, as a script would
-            scores, cached = scorer.score_sorted(conversations, batch_size), 0
+            scores, cached = scorer.submit(conversations, batch_size).result(), 0
         else:
             found = asyncio.run(score_all(conversations))
             scores, cached = [one.score for one in found], sum(one.cached_tokens for one in found)

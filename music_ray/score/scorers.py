@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,8 +121,10 @@ class HuggingFaceScorer:
             )
         _use_cores(engine)
         self._version = transformers.__version__
-        classifier = reward_model.load_reward_model(engine.model, dtype=engine.dtype)
-        self._classifier = classifier.to("cuda" if engine.gpus_per_engine else "cpu").eval()
+        # One thread loads and computes: OpenMP keeps a team for each, and two are in each other's way.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="huggingface-scores")
+        loading = self._thread.submit(reward_model.load_reward_model, engine.model, dtype=engine.dtype)
+        self._classifier = loading.result().to("cuda" if engine.gpus_per_engine else "cpu").eval()
         self._batch_size = config.score.batch_size
         self._waiting: list[tuple[list[int], asyncio.Future[Scored]]] = []
         self._working: asyncio.Task[None] | None = None
@@ -144,7 +147,7 @@ class HuggingFaceScorer:
             size = _BATCHES_AT_ONCE * self._batch_size
             taken, self._waiting = self._waiting[:size], self._waiting[size:]
             try:
-                scores = await asyncio.to_thread(self.score_sorted, [ids for ids, _ in taken])
+                scores = await asyncio.wrap_future(self.submit([ids for ids, _ in taken]))
             except RuntimeError as error:  # torch's word for a device without memory, or one that is gone
                 _fail(taken, EngineDeadError(f"{type(error).__name__}: {error}"))
                 continue
@@ -155,15 +158,16 @@ class HuggingFaceScorer:
                 if not future.done():  # else its waiter was cancelled
                     future.set_result(Scored(score))
 
-    def score_sorted(self, conversations: list[list[int]], batch_size: int | None = None) -> list[float]:
+    def submit(self, conversations: list[list[int]], batch_size: int | None = None) -> Future[list[float]]:
         """Scores of all of them in their order; batches are made of conversations of like length."""
         from music_ray import reward_model
 
         size = batch_size or self._batch_size
-        return reward_model.score(self._classifier, conversations, batch_size=size)
+        return self._thread.submit(reward_model.score, self._classifier, conversations, batch_size=size)
 
     def close(self) -> None:
         """See Scorer.close."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 def _use_cores(engine: EngineConfig) -> None:

@@ -33,7 +33,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
-    "initializer_range": 0.3,
+    "initializer_range": 0.15,
     "pad_token_id": 0,
     "num_labels": 1,
 }
@@ -42,7 +42,8 @@ SLIDING: dict[str, Any] = {
     "layer_types": ["sliding_attention", "full_attention"],
 }
 CONFIGS: dict[str, Any] = {
-    # The cap is low and the window short, so that losing either shows.
+    # The cap is low and the window short, so that losing either shows; the weights are small enough for
+    # float32 (1.4e-6 was the largest error of 240 random packs).
     "gemma2": lambda: Gemma2Config(
         **SIZES, **SLIDING, head_dim=16, query_pre_attn_scalar=16, attn_logit_softcapping=2.0
     ),
