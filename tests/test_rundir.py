@@ -17,7 +17,7 @@ from music_ray.config import RunConfig
 from music_ray.config.load import apply_overrides, load_config, resolve_config
 from music_ray.errors import InputError, RunFolderError
 from music_ray.rundir import EXCLUDED, FOLDERS, STAGES, RunDir, digest_ids, open_filesystem
-from music_ray.schema import SEED_SCHEMA, SeedContext, to_table
+from music_ray.schema import SCHEMA_VERSION, SEED_SCHEMA, SeedContext, to_table
 
 
 def config_of(folder: Path | str, *overrides: str) -> RunConfig:
@@ -271,12 +271,13 @@ def test_a_newer_schema_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     run = opened(tmp_path)
     path = tmp_path / "r" / "pairs" / "train-0.parquet"
     path.parent.mkdir()
-    newer = pa.schema([("id", pa.int64())], metadata={"music_ray.version": "3"})
+    newer = pa.schema([("id", pa.int64())], metadata={"music_ray.version": str(SCHEMA_VERSION + 1)})
     pq.write_table(pa.table({"id": [1]}, schema=newer), path)
     with pytest.raises(InputError) as caught:
         list(run.read_rows("pairs"))
     assert str(caught.value) == (
-        f"{path} has schema version 3, but this music_ray reads up to 2: upgrade music_ray"
+        f"{path} has schema version {SCHEMA_VERSION + 1}, but this music_ray reads up to {SCHEMA_VERSION}: "
+        "upgrade music_ray"
     )
     for damaged in (
         b"",
