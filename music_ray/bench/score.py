@@ -1,6 +1,6 @@
 """Scores by vLLM's pooling runner beside a batched loop of transformers, in one run.
 
-    python -m music_ray.bench.score [--pairs N] [--rounds N] [--batch-sizes 1,4,8,16] [--out FILE.json]
+    python -m music_ray.bench.score [--pairs N] [--rounds N] [--batch-sizes 4,8,16,32] [--out FILE.json]
 
 Both are what `music-ray score` runs in its actors, each in a process of its own that is idle while the
 other works: same model (the demo model with a random head), same token ids, float32, a thread for
@@ -207,7 +207,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-sizes",
         type=lambda text: [int(one) for one in text.split(",")],
-        default=[1, 4, 8, 16],
+        default=[4, 8, 16, 32],
         help="of transformers; the fastest is used",
     )
     return parser.parse_args(arguments)

@@ -45,4 +45,4 @@ def test_the_sample_gives_both_sides_of_a_pair_side_by_side(tmp_path: Path) -> N
 def test_options() -> None:
     options = bench.parse_options(["--batch-sizes", "2,4", "--rounds", "5"])
     assert (options.batch_sizes, options.rounds, options.eager) == ([2, 4], 5, False)
-    assert bench.parse_options([]).batch_sizes == [1, 4, 8, 16]
+    assert bench.parse_options([]).batch_sizes == [4, 8, 16, 32]
