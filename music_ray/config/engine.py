@@ -83,7 +83,8 @@ class EngineConfig(Section):
     """GPUs that one engine actor asks Ray for; 0 runs on the CPU. With tensor parallelism, its size."""
 
     cpus_per_engine: float = Field(default=1.0, ge=0.0, json_schema_extra=FREE)
-    """CPUs that one engine actor asks Ray for."""
+    """CPUs that one engine actor asks Ray for. An engine on the CPU computes with its share of the
+    machine's cores (all of them ÷ max_engines), but no fewer threads than this."""
 
     min_engines: int = Field(default=1, ge=1, json_schema_extra=FREE)
     """Engine actors at the start."""

@@ -26,7 +26,7 @@ SHUTDOWN_SECONDS = 10.0
 class AsyncCore:
     """AsyncLLM in a thread; see vllm_local.Core."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], threads: int | None) -> None:
         self._numbers = itertools.count()
         self._waiting: set[asyncio.Task[Any]] = set()
         self._dead: str | None = None
@@ -34,7 +34,8 @@ class AsyncCore:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-async", daemon=True)
         self._thread.start()
         try:
-            with starting_vllm(arguments, core_in_this_process=False) as self._lifeline:
+            split = arguments["tensor_parallel_size"]
+            with starting_vllm(split, core_in_this_process=False, threads=threads) as self._lifeline:
                 self._llm = self._in_loop(self._start(arguments))
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from music_ray.chat import ChatFormat
 from music_ray.config import EngineConfig, SamplingConfig
 from music_ray.engines.base import Completion, Prompt, PromptTooLongError, RequestError
+from music_ray.engines.threads import engine_threads
 from music_ray.engines.vllm_settings import (
     Settings,
     derive_settings,
@@ -128,10 +129,11 @@ class VllmEngine:
 
 def _start_core(config: EngineConfig, settings: Settings, model: str) -> Core:
     arguments = engine_arguments(config, model, settings)
+    threads = engine_threads(config)
     if settings.arrangement == "in_process":
         from music_ray.engines.vllm_steps import StepCore
 
-        return StepCore(arguments)
+        return StepCore(arguments, threads)
     from music_ray.engines.vllm_async import AsyncCore
 
-    return AsyncCore(arguments)
+    return AsyncCore(arguments, threads)

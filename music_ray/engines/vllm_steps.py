@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from music_ray.engines.base import EngineDeadError, RequestError
+from music_ray.engines.threads import compute_with
 from music_ray.engines.vllm_processes import starting_vllm
 
 
@@ -34,7 +35,7 @@ class _Pending:
 class StepCore:
     """LLMEngine with an asyncio face; see vllm_local.Core."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], threads: int | None) -> None:
         from vllm.exceptions import VLLMClientError
 
         self._refusals = (ValueError, VLLMClientError)
@@ -46,9 +47,10 @@ class StepCore:
         self._closed = False
         started: Future[None] = Future()
         self._thread = threading.Thread(
-            target=self._run, args=(arguments, started), name="vllm-steps", daemon=True
+            target=self._run, args=(arguments, threads, started), name="vllm-steps", daemon=True
         )
-        with starting_vllm(arguments, core_in_this_process=True) as self._lifeline:
+        split = arguments["tensor_parallel_size"]
+        with starting_vllm(split, core_in_this_process=True, threads=threads) as self._lifeline:
             self._thread.start()
             started.result()
         self.commit: str | None = getattr(self._engine.model_config.hf_config, "_commit_hash", None)
@@ -80,10 +82,11 @@ class StepCore:
 
     # -- the step thread ---------------------------------------------------------------------------
 
-    def _run(self, arguments: dict[str, Any], started: Future[None]) -> None:
+    def _run(self, arguments: dict[str, Any], threads: int | None, started: Future[None]) -> None:
         from vllm import EngineArgs, LLMEngine
 
         try:
+            compute_with(threads)
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except BaseException as error:  # deliberate: it is raised where the core is made
             started.set_exception(error)

@@ -7,13 +7,13 @@ know token ids, not messages or rows.
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from music_ray.config import EngineConfig, RunConfig
+from music_ray.config import RunConfig
 from music_ray.engines.base import EngineDeadError
+from music_ray.engines.threads import compute_with, engine_threads
 from music_ray.errors import InputError
 from music_ray.progress import say
 
@@ -70,7 +70,6 @@ class VllmScorer:
         from music_ray.score.pooling import pooling_arguments, pooling_params
 
         engine = config.engine
-        _use_cores(engine)
         facts = model_facts(engine, engine.model)
         from vllm import __version__
 
@@ -79,7 +78,7 @@ class VllmScorer:
         say(f"score: vLLM {__version__} with {engine.model}: {line}")
         self._params = pooling_params
         try:
-            self._core = StepCore(arguments)
+            self._core = StepCore(arguments, engine_threads(engine))
         except ValueError as error:  # vLLM's word for settings that do not fit the model or the machine
             reason = " ".join(str(error).split())
             raise InputError(
@@ -119,10 +118,10 @@ class HuggingFaceScorer:
             raise InputError(
                 f"engine.gpus_per_engine is {engine.gpus_per_engine}, but torch sees no GPU: set it to 0"
             )
-        _use_cores(engine)
         self._version = transformers.__version__
         # One thread loads and computes: OpenMP keeps a team for each, and two are in each other's way.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="huggingface-scores")
+        self._thread.submit(compute_with, engine_threads(engine)).result()
         loading = self._thread.submit(reward_model.load_reward_model, engine.model, dtype=engine.dtype)
         self._classifier = loading.result().to("cuda" if engine.gpus_per_engine else "cpu").eval()
         self._batch_size = config.score.batch_size
@@ -168,17 +167,6 @@ class HuggingFaceScorer:
     def close(self) -> None:
         """See Scorer.close."""
         self._thread.shutdown(cancel_futures=True)
-
-
-def _use_cores(engine: EngineConfig) -> None:
-    """Ray leaves an actor as many threads as it asked for CPUs; on a machine of its own the rest would idle.
-
-    Call it before vLLM starts: that turns torch.set_num_threads off.
-    """
-    import torch
-
-    if not engine.gpus_per_engine:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // engine.max_engines))
 
 
 def _fail(taken: list[tuple[list[int], asyncio.Future[Scored]]], error: Exception) -> None:

@@ -101,7 +101,7 @@ def server(command: list[str], token: str) -> Iterator[subprocess.Popen[bytes]]:
     """vLLM's server as a child process; all that it starts ends with the block, or with this process."""
     from music_ray.engines.vllm_processes import starting_vllm
 
-    with starting_vllm({"tensor_parallel_size": 1}, core_in_this_process=False) as lifeline:
+    with starting_vllm(1, core_in_this_process=False) as lifeline:
         environment = {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"}
         paths = [str(_PACKAGE_PARENT), *filter(None, [environment.get("PYTHONPATH")])]
         environment |= {TOKEN_VARIABLE: token, "PYTHONPATH": os.pathsep.join(paths)}
