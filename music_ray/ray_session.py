@@ -79,6 +79,28 @@ def check_resources(wanted: dict[str, float], what: str, remedy: str) -> None:
             )
 
 
+def check_pool(engine: EngineConfig, key: str, task: str) -> None:
+    """Refuses at once a pool of engines that the cluster could never place, and one CPU beside them.
+
+    That CPU must stay free: engines that hold all of them would wait for ever for what they are to work on.
+
+    Args:
+        engine: the pool.
+        key: where it is configured, e.g. 'engine'.
+        task: what the extra CPU does, e.g. 'read seeds'.
+
+    Raises:
+        EnvironmentLacksError: the cluster has fewer CPUs or GPUs, and its autoscaler may not add them.
+    """
+    number = engine.min_engines
+    check_resources(
+        {"CPU": number * engine.cpus_per_engine + 1, "GPU": number * engine.gpus_per_engine},
+        f"{key}.min_engines ({number}), with 1 CPU to {task},",
+        f"lower {key}.min_engines, {key}.cpus_per_engine or {key}.gpus_per_engine, raise ray.num_cpus, or "
+        "add nodes",
+    )
+
+
 def largest_cluster() -> dict[str, float]:
     """Resources that are there, or that an autoscaler says it may add up to."""
     import ray

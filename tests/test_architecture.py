@@ -16,7 +16,7 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score")
 SHARED = (
-    "chat", "costs", "engines", "identity", "jobs", "judge", "markdown", "memory", "models",
+    "chat", "costs", "data_files", "engines", "identity", "jobs", "judge", "markdown", "memory", "models",
     "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance", "public",
     "ray_session", "reward_model", "run_lock", "rundir", "score_section",
 )  # fmt: skip

@@ -28,6 +28,34 @@ def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.Monke
         ray_session.check_resources({"CPU": 2.5}, "x", "y")
 
 
+def test_engines_must_leave_a_cpu_to_read_what_they_work_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0})
+    ray_session.check_pool(config_of().engine, "engine", "read seeds")
+    two = config_of("engine.min_engines=2", "engine.max_engines=2").engine
+    with pytest.raises(
+        EnvironmentLacksError, match=r"min_engines \(2\), with 1 CPU to read seeds, asks for 3"
+    ):
+        ray_session.check_pool(two, "engine", "read seeds")
+
+
+def test_a_pool_that_is_too_large_names_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = config_of("engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=1.5").engine
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 4.0})
+    ray_session.check_pool(engine, "engine", "read seeds")
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 3.0})
+    with pytest.raises(EnvironmentLacksError) as caught:
+        ray_session.check_pool(engine, "pairs.judge.engine", "read pairs")
+    assert str(caught.value) == (
+        "pairs.judge.engine.min_engines (2), with 1 CPU to read pairs, asks for 4 CPUs, the cluster has 3: "
+        "lower pairs.judge.engine.min_engines, pairs.judge.engine.cpus_per_engine or "
+        "pairs.judge.engine.gpus_per_engine, raise ray.num_cpus, or add nodes"
+    )
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 9.0, "GPU": 1.0})
+    on_gpus = engine.model_copy(update={"gpus_per_engine": 1.0})
+    with pytest.raises(EnvironmentLacksError, match=r"to read seeds, asks for 2 GPUs, the cluster has 1: "):
+        ray_session.check_pool(on_gpus, "engine", "read seeds")
+
+
 def test_paths_for_other_processes_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

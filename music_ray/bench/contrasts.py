@@ -17,10 +17,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from music_ray.bench.questions import QUESTIONS, Question
+from music_ray.bench.record import write_facts
 from music_ray.config import AuditConfig, RunConfig
 from music_ray.config.load import apply_overrides, resolve_config
 from music_ray.config.roles import PROMPTED_MODES
@@ -185,7 +185,7 @@ def audit_aucs(rollouts: Sequence[Rollout]) -> dict[str, Auc | None]:
     return found
 
 
-def _write(path: Path, base: RunConfig, num_questions: int, results: dict[Setting, Measured]) -> None:
+def _write(path: str, base: RunConfig, num_questions: int, results: dict[Setting, Measured]) -> None:
     facts = {
         "questions": num_questions,
         "config": base.model_dump(
@@ -196,8 +196,7 @@ def _write(path: Path, base: RunConfig, num_questions: int, results: dict[Settin
             for setting, found in results.items()
         ],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_facts(path, facts, tell=False)
 
 
 def main() -> None:
@@ -219,12 +218,12 @@ def main() -> None:
         began = time.perf_counter()
         rollouts = asyncio.run(roll_all(engine, config_of(base, setting), questions))
         results[setting] = measured = measure(questions, rollouts, time.perf_counter() - began)
-        _write(Path(words.out), base, len(questions), results)
+        _write(words.out, base, len(questions), results)
         say(f"{setting.name}: {measured.ok}/{measured.rollouts} ok in {measured.seconds:.0f} s")
     engine.close()
     for line in table(results):
         say(line)
-    say(f"written to {words.out}")
+    say(f"{words.out} written")
 
 
 if __name__ == "__main__":

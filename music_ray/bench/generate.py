@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from music_ray.bench.peers import Peer, measured_outputs, serve_llm, serve_ray
+from music_ray.bench.record import write_facts
 from music_ray.bench.replay import Measured, Request, half_turns, planned_tokens, questions, speed_ratio
 from music_ray.config import EngineConfig, RunConfig, SamplingConfig
 from music_ray.config.load import resolve_config
@@ -267,10 +266,7 @@ def main() -> None:
         "ray_error": measured["ray_error"],
         "seconds": time.perf_counter() - began,
     }
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    say(f"{out} written after {duration(facts['seconds'])}")
+    write_facts(options.out, facts)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from music_ray.bench.record import write_facts
 from music_ray.config import TrainConfig
 from music_ray.errors import StageError
 from music_ray.memory.fitting import gib
@@ -56,7 +57,7 @@ def main() -> None:
             f"(before the model {gib(facts['before'])})"
         )
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_facts(sys.argv[1], found)
 
 
 def measure(train: TrainConfig, model: str) -> dict[str, float]:

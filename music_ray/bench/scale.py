@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from music_ray.bench.record import write_facts
 from music_ray.config import RunConfig
 from music_ray.config.load import resolve_config
+from music_ray.jobs.inputs import write_inputs
 from music_ray.jobs.shards import read_index
 from music_ray.progress import duration, say
 from music_ray.rundir import RunDir
@@ -63,15 +65,17 @@ def config_of(folder: str, turns: int) -> RunConfig:
 
 def write_seeds(run: RunDir, number: int) -> None:
     """So many seeds of one message, in files as the seeds stage writes them."""
-    for start in range(0, number, ROWS_PER_FILE):
-        ids = list(range(start, min(start + ROWS_PER_FILE, number)))
-        messages = [[{"role": "user", "content": f"Please tell me about topic {one}."}] for one in ids]
-        columns = [ids, ["bench"] * len(ids), [str(one) for one in ids], ids, messages]
-        arrays = [
-            pa.array(column, type=field.type) for column, field in zip(columns, SEED_SCHEMA, strict=True)
-        ]
-        name = f"part-{start // ROWS_PER_FILE:05d}.parquet"
-        run.write_table(pa.Table.from_arrays(arrays, schema=SEED_SCHEMA), "seeds", "contexts", name)
+    seeds = (
+        {
+            "id": one,
+            "source": "bench",
+            "pair_id": str(one),
+            "conversation": one,
+            "messages": [{"role": "user", "content": f"Please tell me about topic {one}."}],
+        }
+        for one in range(number)
+    )
+    write_inputs(run, ("seeds", "contexts"), seeds, SEED_SCHEMA, ROWS_PER_FILE)
 
 
 # -- what runs in processes of its own -----------------------------------------------------------------
@@ -257,10 +261,7 @@ def main() -> None:
         met = value >= bound if word == "at least" else value <= bound
         say(f"{name:22} {value:9.2f}   {word} {bound:g}: {'met' if met else 'MISSED'}")
     details = {"options": vars(options), "alone": alone, "small": small, "large": large, "restart": again}
-    target = Path(options.out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({**result, **details, "index": ids}, indent=2) + "\n", encoding="utf-8")
-    say(f"written to {target}")
+    write_facts(options.out, {**result, **details, "index": ids})
 
 
 def _median(rounds: list[dict[str, Any]], name: str) -> float:

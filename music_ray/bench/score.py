@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from music_ray.bench.record import write_facts
 from music_ray.bench.replay import Ratio, speed_ratio
 from music_ray.config import RunConfig
 from music_ray.models import DEMO_MODEL, resolve_model
@@ -230,10 +231,7 @@ def main() -> None:
         **{name: measured[name] for name in ("starts", "threads", "batch_size", "batch_sizes")},
         "seconds": time.perf_counter() - began,
     }
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    say(f"{out} written after {duration(facts['seconds'])}")
+    write_facts(options.out, facts)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import statistics
 import time
 from dataclasses import asdict
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
+from music_ray.bench.record import write_facts
 from music_ray.bench.replay import Ratio, speed_ratio
 from music_ray.bench.trainers import Contender, Done, Work, serve_ours, serve_trl
 from music_ray.models import DEMO_MODEL, resolve_model
-from music_ray.progress import duration, quieten_libraries, say
+from music_ray.progress import quieten_libraries, say
 
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -258,10 +258,7 @@ def main() -> None:
         "sets": tables,
         "seconds": time.perf_counter() - began,
     }
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    say(f"{out} written after {duration(facts['seconds'])}")
+    write_facts(options.out, facts)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from music_ray.data_files import RawRow
 from music_ray.errors import InputError
-from music_ray.generate.sources import RawRow
 
 
 def hub_rows(dataset: str, revision: str | None, split: str, key: str = "data.sources") -> Iterator[RawRow]:

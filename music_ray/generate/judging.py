@@ -7,11 +7,10 @@ Writes judge/KEY/ in the run folder, a folder for each judge. It does not know w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from music_ray.config import AssistantConfig, ContrastConfig, RunConfig, UserConfig
 from music_ray.engines import make_engine
@@ -20,6 +19,7 @@ from music_ray.errors import StageError
 from music_ray.generate.worker import CountingEngine
 from music_ray.jobs.compaction import compact
 from music_ray.jobs.driver import run_job
+from music_ray.jobs.inputs import write_inputs
 from music_ray.jobs.job import Job
 from music_ray.jobs.ledger import EPOCH_FILE, open_epoch
 from music_ray.jobs.metrics import Metrics
@@ -36,7 +36,7 @@ from music_ray.judge.rows import (
 )
 from music_ray.progress import say
 from music_ray.prompts import judge_hash
-from music_ray.ray_session import check_resources, ensure_ray
+from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
 from music_ray.schema import content_id
 
@@ -67,28 +67,12 @@ def judge_pending(
     )
     shards = verdicts.folder
     folder = (*shards[:-1], "in")
-    run.clear(*folder)
-    for number, rows in enumerate(_batches(questions)):
-        table = pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
-        run.write_table(table, *folder, f"part-{number:05d}.parquet")
-    ids = run.read_ids(*folder)
-    if len(ids):
-        _ask(run, shards, folder, len(ids))
+    if total := write_inputs(run, folder, questions, QUESTION_SCHEMA, _ROWS_PER_FILE):
+        _ask(run, shards, folder, total)
         compact(run, shards)
-        _check_complete(run, shards, ids)
+        _check_complete(run, shards, run.read_ids(*folder))
     run.clear(*folder)
-    return len(ids)
-
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _ROWS_PER_FILE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    return total
 
 
 def _last_epoch(run: RunDir, folder: tuple[str, ...]) -> int:
@@ -100,14 +84,7 @@ def _ask(run: RunDir, shards: tuple[str, ...], questions: tuple[str, ...], total
     config = job_config(run.config)
     engine, generate = config.engine, config.generate
     ensure_ray(config)
-    check_resources(
-        {
-            "CPU": engine.min_engines * engine.cpus_per_engine + 1,
-            "GPU": engine.min_engines * engine.gpus_per_engine,
-        },
-        f"pairs.judge.engine.min_engines ({engine.min_engines}), with 1 CPU to read pairs,",
-        "lower it, or cpus_per_engine or gpus_per_engine beside it, raise ray.num_cpus, or add nodes",
-    )
+    check_pool(engine, "pairs.judge.engine", "read pairs")
     say(f"pairs: asking the judge {engine.model} ({engine.kind}) about {total} pairs, in both orders")
     epoch = _last_epoch(run, shards) + 1
     open_epoch(run, shards, epoch)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from music_ray import models
-from music_ray.config import EngineConfig, RunConfig
+from music_ray.config import RunConfig
 from music_ray.errors import InputError
 from music_ray.generate.account import account
 from music_ray.generate.budget import Budget
@@ -24,7 +24,7 @@ from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate, Watch
 from music_ray.progress import say
-from music_ray.ray_session import check_resources, ensure_ray
+from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA
 
@@ -68,7 +68,7 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
     config = _with_resolved_model(run)
     engine = config.engine
     ensure_ray(config)
-    _check_room(engine)
+    check_pool(engine, "engine", "read seeds")
     say(
         f"generate: starting {engine.min_engines} {engine.kind} engine(s) with {engine.model}, "
         f"{config.generate.turns} turns a rollout"
@@ -111,19 +111,6 @@ def _with_resolved_model(run: RunDir) -> RunConfig:
 
     ChatFormat.load(engine.model, known[name])
     return config.model_copy(update={"engine": engine.model_copy(update={"revision": known[name]})})
-
-
-def _check_room(engine: EngineConfig) -> None:
-    """One CPU must stay free: engines that hold all of them would wait for ever for seeds to be read."""
-    check_resources(
-        {
-            "CPU": engine.min_engines * engine.cpus_per_engine + 1,
-            "GPU": engine.min_engines * engine.gpus_per_engine,
-        },
-        f"engine.min_engines ({engine.min_engines}), with 1 CPU to read seeds,",
-        "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, raise ray.num_cpus, or "
-        "add nodes",
-    )
 
 
 def _pool_messages(run: RunDir) -> list[str]:

@@ -14,10 +14,11 @@ from itertools import islice
 from typing import Any
 
 from music_ray.config import DataConfig, SourceConfig
+from music_ray.data_files import JSON_SUFFIXES, RawRow
 from music_ray.errors import InputError
 from music_ray.generate.licences import Key, row_licence
 from music_ray.generate.shapes import UnusableRow, normalise_row, row_margin
-from music_ray.generate.sources import JSON_SUFFIXES, RawRow, raw_rows, source_name
+from music_ray.generate.sources import raw_rows, source_name
 from music_ray.schema import (
     PreferencePair,
     content_id,

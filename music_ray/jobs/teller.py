@@ -130,8 +130,10 @@ class Teller:
         working = max(now - self._first_answer, REPORT_SECONDS)
         parts.append(f"{made / working:.2f}/s")
         parts.append(f"{calls} calls")
-        tokens, prompt = totals.get("completion", 0), totals.get("prompt", 0)
-        parts.append(f"{tokens} tokens, {tokens / working:.0f}/s")
+        prompt = totals.get("prompt", 0)
+        # Of a job that generates none, such as scoring, those that it reads.
+        if tokens := totals.get("completion", prompt):
+            parts.append(f"{tokens} tokens, {tokens / working:.0f}/s")
         if prompt:
             parts.append(f"cache {totals.get('cached', 0) / prompt:.0%}")
         if errors := self.errors.copy():  # the driver adds to it meanwhile

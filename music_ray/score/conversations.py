@@ -29,8 +29,8 @@ class Unscorable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as it was found, or the reason why it could not be read."""
+class InputRow:
+    """One row of the input, or the reason why it could not be read."""
 
     number: int
     """Of all rows of the input, from 0."""
@@ -41,7 +41,7 @@ class RawRow:
     detail: str = ""
 
 
-def conversations(rows: Iterable[RawRow]) -> Iterator[dict[str, Any]]:
+def conversations(rows: Iterable[InputRow]) -> Iterator[dict[str, Any]]:
     """Rows of CONVERSATION_SCHEMA, in the order of the input; a pair gives two, one after the other."""
     for row in rows:
         for column in row.columns:
@@ -61,7 +61,7 @@ def conversations(rows: Iterable[RawRow]) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _key(row: RawRow) -> str:
+def _key(row: InputRow) -> str:
     """The row's own id where it has one that can be written, else its number."""
     own = (row.value or {}).get("id")
     if isinstance(own, (str, int)) and not isinstance(own, bool) and is_utf8(str(own)):

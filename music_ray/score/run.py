@@ -6,23 +6,23 @@ written at the end. How rows travel is the jobs package's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from music_ray.config import RunConfig
 from music_ray.errors import InputError, StageError
 from music_ray.jobs.compaction import compact
 from music_ray.jobs.driver import run_job
+from music_ray.jobs.inputs import write_inputs
 from music_ray.jobs.job import Job
 from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import read_index
 from music_ray.jobs.watch import ErrorRate
 from music_ray.progress import say
 from music_ray.provenance import versions
-from music_ray.ray_session import check_resources, ensure_ray
+from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
 from music_ray.score.conversations import conversations
 from music_ray.score.files import ScoringInput, open_input
@@ -95,41 +95,18 @@ def _score_pending(run: RunDir, source: ScoringInput, epoch: int, facts: dict[st
 
 def _write_inputs(run: RunDir, source: ScoringInput) -> int:
     """Writes the input as the job reads it; how many conversations there are."""
-    run.clear(INPUTS)
-    total = 0
-    for number, rows in enumerate(_batches(conversations(source.rows()))):
-        table = pa.Table.from_pylist(rows, schema=CONVERSATION_SCHEMA)
-        run.write_table(table, INPUTS, f"part-{number:05d}.parquet")
-        total += len(rows)
+    found = conversations(source.rows())
+    total = write_inputs(run, (INPUTS,), found, CONVERSATION_SCHEMA, _ROWS_PER_FILE)
     if not total:
-        raise InputError(f"{source.files[0].name} has no rows: name a file that holds conversations")
+        raise InputError(f"{source.files[0].file.name} has no rows: name a file that holds conversations")
     return total
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _ROWS_PER_FILE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _run_job(run: RunDir, epoch: int, facts: dict[str, str], done: np.ndarray, total: int) -> None:
     config = run.config
     engine, generate = config.engine, config.generate
     ensure_ray(config)
-    check_resources(
-        {
-            "CPU": engine.min_engines * engine.cpus_per_engine + 1,
-            "GPU": engine.min_engines * engine.gpus_per_engine,
-        },
-        f"engine.min_engines ({engine.min_engines}), with 1 CPU to read conversations,",
-        "lower engine.min_engines, engine.cpus_per_engine or engine.gpus_per_engine, raise ray.num_cpus, or "
-        "add nodes",
-    )
+    check_pool(engine, "engine", "read conversations")
     say(
         f"score: starting {engine.min_engines} engine(s) ({config.score.engine}, {engine.dtype}, up to "
         f"{engine.max_model_len} tokens) for {total - len(done)} conversations"

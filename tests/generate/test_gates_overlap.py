@@ -137,6 +137,13 @@ def test_what_is_wrong_with_a_set_is_said(write_jsonl: Callable[..., str], tmp_p
     damaged = tmp_path / "damaged.parquet"
     damaged.write_bytes(b"PAR1 no")
     assert problem(str(damaged)).startswith(f"cannot read {damaged}: ")
+    unchecked = tmp_path / "unchecked.parquet"
+    texts = pa.array([THIRTEEN.encode(), b"no \xff"]).view(pa.string())
+    pq.write_table(pa.table({"prompt": texts}), unchecked)
+    assert problem(str(unchecked)) == (
+        f"{unchecked} row 2 is unreadable (invalid start byte at byte 3): mend it or remove it from "
+        "pairs.gates.eval_sets"
+    )
     table = tmp_path / "table.parquet"
     pq.write_table(pa.table({"id": [1]}), table)
     assert problem(str(table)) == (

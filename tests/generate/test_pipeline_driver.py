@@ -4,10 +4,7 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from music_ray import ray_session
-from music_ray.config import EngineConfig
-from music_ray.errors import EnvironmentLacksError, InputError, StageError
-from music_ray.generate import pipeline
+from music_ray.errors import InputError, StageError
 from music_ray.jobs import results as jobs_results
 from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE, JobActor
 from music_ray.jobs.job import Job
@@ -75,12 +72,3 @@ def test_engines_that_cannot_start_are_a_stage_error_with_the_last_line():
     results = jobs_results._tables(Results(error=error))
     with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory"):
         next(results)
-
-
-def test_engines_must_leave_a_cpu_to_read_seeds(monkeypatch):
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0})
-    pipeline._check_room(EngineConfig())
-    with pytest.raises(
-        EnvironmentLacksError, match=r"min_engines \(2\), with 1 CPU to read seeds, asks for 3"
-    ):
-        pipeline._check_room(EngineConfig(min_engines=2, max_engines=2))

@@ -89,6 +89,26 @@ def test_a_line_says_how_far_how_fast_and_how_long_still():
     )
 
 
+def test_a_job_that_generates_nothing_tells_the_tokens_that_it_reads():
+    """What a scoring worker counts (tests/score/test_worker.py)."""
+    told = teller(name="score", unit="conversations")
+    told.line({**TOTALS, "calls": 1}, 63.0)
+    counts = {"calls": 40, "prompt": 1200, "cached": 300, "ok": 40}
+    assert told.line({**TOTALS, **counts}, 80.0) == (
+        "score: 50/100 conversations · 2.00/s · 40 calls · 1200 tokens, 60/s · cache 25% · "
+        "2 engine(s), 0 in flight · 25 s left · 1 min 20 s so far"
+    )
+
+
+def test_without_any_tokens_none_are_told():
+    told = teller()
+    told.line({**TOTALS, "calls": 1}, 63.0)
+    assert told.line({**TOTALS, "calls": 10, "ok": 10}, 80.0) == (
+        "generate: 20/100 rollouts · 0.50/s · 10 calls · 2 engine(s), 0 in flight · "
+        "2 min 40 s left · 1 min 20 s so far"
+    )
+
+
 def test_a_stall_is_said_once_and_again_after_twice_the_time():
     told = teller()
     told.line({**TOTALS, "calls": 5}, 10.0)

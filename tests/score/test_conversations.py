@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from music_ray.score.conversations import RawRow, Unscorable, conversations, read_messages
+from music_ray.score.conversations import InputRow, Unscorable, conversations, read_messages
 from music_ray.score.rows import CONVERSATION_SCHEMA
 from tests.reward.conftest import conversation
 
@@ -15,7 +15,7 @@ GOOD = conversation("a", "b")
 
 
 def only(value: Any, columns: tuple[str, ...] = ("messages",)) -> dict[str, Any]:
-    (entry,) = conversations([RawRow(0, value, columns)])
+    (entry,) = conversations([InputRow(0, value, columns)])
     return entry
 
 
@@ -66,9 +66,9 @@ def test_keys_are_the_rows_own_ids_or_numbers() -> None:
 
 def test_a_pair_is_two_conversations_and_one_bad_side_leaves_the_other() -> None:
     rows = [
-        RawRow(0, {"chosen": GOOD, "rejected": []}, ("chosen", "rejected")),
-        RawRow(1, None, ("chosen", "rejected"), "not_json", "line 2: bad"),
-        RawRow(2, {"messages": GOOD}, ("messages",)),
+        InputRow(0, {"chosen": GOOD, "rejected": []}, ("chosen", "rejected")),
+        InputRow(1, None, ("chosen", "rejected"), "not_json", "line 2: bad"),
+        InputRow(2, {"messages": GOOD}, ("messages",)),
     ]
     entries = list(conversations(rows))
     assert [(one["id"], one["column"], one["reason"]) for one in entries] == [
@@ -92,7 +92,7 @@ ROW = st.fixed_dictionaries({"messages": st.lists(MESSAGE, max_size=4) | JSON}, 
 
 @given(st.lists(ROW, max_size=5))
 def test_every_row_comes_out_once_and_can_be_written_whatever_it_holds(rows: list[dict[str, Any]]) -> None:
-    entries = list(conversations(RawRow(number, row, ("messages",)) for number, row in enumerate(rows)))
+    entries = list(conversations(InputRow(number, row, ("messages",)) for number, row in enumerate(rows)))
     assert [one["id"] for one in entries] == [2 * number for number in range(len(rows))]
     assert all(bool(one["reason"]) != bool(one["messages"]) for one in entries)
     assert pa.Table.from_pylist(entries, schema=CONVERSATION_SCHEMA).num_rows == len(rows)

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from music_ray.errors import InputError
+from music_ray.score.conversations import conversations
 from music_ray.score.files import EXPECTED, open_input
+from music_ray.score.rows import CONVERSATION_SCHEMA
 from tests.reward.conftest import conversation
 
 GOOD = conversation("a", "b")
@@ -32,7 +34,38 @@ def test_json_lines_keep_their_order_and_say_what_is_wrong_with_a_line(write_row
         (3, "not_utf8"),
     ]
     assert rows[1].value == {"id": 5, "messages": GOOD} and {row.columns for row in rows} == {("messages",)}
-    assert rows[2].detail == "line 4 is a JSON list, expected an object"
+    assert rows[2].detail == "line 4: a JSON list, expected an object"
+
+
+def test_parquet_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
+    texts = [b"one", b"two \xff", "drei \u2028".encode(), b"four"]
+    rows = [
+        {
+            "id": f"row-{number}",
+            "messages": [{"role": b"user", "content": b"Hi"}, {"role": b"assistant", "content": text}],
+        }
+        for number, text in enumerate(texts)
+    ]
+    checked = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    table = pa.Table.from_pylist(rows)
+    column = table["messages"].combine_chunks().view(checked)
+    path = tmp_path / "data.parquet"
+    pq.write_table(table.set_column(table.column_names.index("messages"), "messages", column), path)
+
+    entries = list(conversations(open_input(str(path)).rows()))
+    assert [(one["id"], one["key"], one["reason"], one["detail"]) for one in entries] == [
+        (0, "row-0", "", ""),
+        (2, "1", "not_utf8", "invalid start byte at byte 4"),
+        (4, "row-2", "", ""),
+        (6, "row-3", "", ""),
+    ]
+    assert [one["messages"][1]["content"] for one in entries if not one["reason"]] == [
+        "one",
+        "drei \u2028",
+        "four",
+    ]
+    assert entries[1]["messages"] == []
+    assert pa.Table.from_pylist(entries, schema=CONVERSATION_SCHEMA).num_rows == 4
 
 
 def test_a_folder_of_files_is_numbered_through(tmp_path: Path, write_rows) -> None:

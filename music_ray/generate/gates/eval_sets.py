@@ -1,29 +1,23 @@
 """The texts of named evaluation sets, as word n-grams that pairs are compared with.
 
-Knows file formats and columns; what an overlap means is the business of eval_overlap.
+Knows columns and what they may hold; what an overlap means is the business of eval_overlap.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
-
 from music_ray.config import EvalSetConfig, GatesConfig
+from music_ray.data_files import RawRow, file_rows, find_files, naming_damage, parquet_columns
 from music_ray.errors import InputError
 from music_ray.generate.gates.base import runs, words
 from music_ray.generate.shapes import name_columns
-from music_ray.generate.sources import RawRow, find_files, json_file_rows
 
 SHORTEST = 6
 """Words of a text below the n-gram's length that is still compared, as a whole; shorter ones say nothing."""
 _KEY = "pairs.gates.eval_sets"
-_BATCH_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +72,14 @@ def _rows(entry: EvalSetConfig) -> Iterator[RawRow]:
 
         yield from _checked(entry.hub, entry.columns, hub_rows(entry.hub, entry.revision, entry.split, _KEY))
         return
-    filesystem, files = find_files(str(entry.path), _KEY)
-    for path, shown in files:
-        try:
-            if path.endswith(".parquet"):
-                yield from _parquet_rows(filesystem, path, shown, entry.columns)
+    for file in find_files(str(entry.path), f"check the path in {_KEY}"):
+        with naming_damage(file.name, f"remove it from {_KEY}"):
+            rows = file_rows(file, entry.columns)
+            if file.is_parquet:
+                _check_columns(file.name, entry.columns, parquet_columns(file))
+                yield from rows
             else:
-                yield from _checked(shown, entry.columns, json_file_rows(filesystem, path, shown))
-        except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError) as error:
-            # What reading a truncated, damaged, unreadable or vanished file raises.
-            cause = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"cannot read {shown}: {cause}; restore it or remove it from {_KEY}") from None
-
-
-def _parquet_rows(filesystem: pafs.FileSystem, path: str, shown: str, columns: list[str]) -> Iterator[RawRow]:
-    with filesystem.open_input_file(path) as handle:
-        file = pq.ParquetFile(handle)
-        _check_columns(shown, columns, file.schema_arrow.names)
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-            for value in batch.to_pylist():
-                number += 1
-                yield RawRow(shown, number, value)
+                yield from _checked(file.name, entry.columns, rows)
 
 
 def _checked(place: str, columns: list[str], rows: Iterable[RawRow]) -> Iterator[RawRow]:

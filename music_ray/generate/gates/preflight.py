@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from music_ray.config import GatesConfig
+from music_ray.data_files import find_files
 from music_ray.generate.gates.plugins import load_plugin
-from music_ray.generate.sources import find_files
 
 
 def check_gates(gates: GatesConfig) -> None:
@@ -15,6 +15,6 @@ def check_gates(gates: GatesConfig) -> None:
     """
     for entry in gates.eval_sets:
         if entry.path is not None:
-            find_files(str(entry.path), "pairs.gates.eval_sets")
+            find_files(str(entry.path), "check the path in pairs.gates.eval_sets")
     for name in gates.plugins:
         load_plugin(name)
