@@ -6,7 +6,9 @@ checkpointing, 2 less with LoRA, 2 to score), embeddings and attention not count
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,11 +18,13 @@ from music_ray.memory.model_size import model_size
 from music_ray.planning.known import Known
 from music_ray.planning.lengths import read_preferences
 from music_ray.planning.memory import plan_memory
-from music_ray.planning.plan import Bounds, Plan, Quantity, scale
+from music_ray.planning.plan import Bounds, Plan, Quantity, add, scale
 from music_ray.planning.rollouts import conversation_lengths
 
 _NUM_SIDES, _NUM_MODELS = 2, 2
 """Both sides of a pair are scored, by the trained and by the untrained model."""
+_ORIGINS = {"preferences": "D", "music": "D_MUSIC"}
+"""What train.mix_weights calls the sources."""
 
 
 @dataclass(frozen=True)
@@ -94,29 +98,59 @@ def _plan_mix(known: Known, plan: Plan, preferences: _Source | None, music: _Sou
     if config.mix.include_preferences and preferences is None:
         return
     cut = train.over_length == "cut"
-    # What is cut mostly stays; what is dropped is gone. Pairs are drawn alike from all sources.
+    # What is cut mostly stays; what is dropped is gone.
     stays = {
         name: scale(source.number, 1.0 if cut else 1.0 - source.over(train.max_tokens))
         for name, source in sources.items()
     }
-    there = sum(number[1] for number in stays.values())
-    if not there:
+    if not any(number[1] for number in stays.values()):
         plan.notes.append("no pair is left to train on: raise train.max_tokens, or set train.over_length=cut")
         return
-    fewest, most = (sum(number[case] for number in stays.values()) for case in (0, 2))
-    basis = "every source alike: pairs are drawn in one order over the whole mix"
-    passes = Quantity(seen / most, seen / there, seen / max(fewest, 1.0), "passes", basis)
-    for name in sources:
-        quantities[f"train.passes_{name}"] = passes
-    tokens = (
-        seen
-        * sum(
-            stays[name][1] * source.pair_tokens(train.max_tokens, cut=cut) for name, source in sources.items()
-        )
-        / there
+    taken = _taken(known, plan, stays, seen)
+    if taken is None:
+        return
+    tokens = sum(
+        taken[name] * source.pair_tokens(train.max_tokens, cut=cut) for name, source in sources.items()
     )
     quantities["train.tokens"] = Quantity.exactly(tokens, "tokens", "both sides, without padding")
     _plan_train_hours(known, plan, tokens)
+
+
+def _taken(known: Known, plan: Plan, stays: dict[str, Bounds], seen: float) -> dict[str, float] | None:
+    """How many of the seen pairs are of each source; adds the passes over each. None where one has too few.
+
+    Args:
+        stays: pairs of each source that can be trained on.
+        seen: pairs over all steps.
+    """
+    train = known.config.train
+    there = {name: number[1] for name, number in stays.items()}
+    if train.mix_weights is None:
+        together = add(*stays.values())
+        basis = "every source alike: pairs are drawn in one order over the whole mix"
+        for name in stays:
+            plan.quantities[f"train.passes_{name}"] = _passes(seen, together, basis)
+        return {name: seen * number / together[1] for name, number in there.items()}
+    weights = {name: Fraction(str(train.mix_weights[_ORIGINS[name]])) for name in stays}
+    shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    for name, share in shares.items():
+        if there[name] < (most := math.ceil(train.pairs_per_step * share)):
+            plan.notes.append(
+                f"train.mix_weights asks for up to {most} pairs of {_ORIGINS[name]} in a step, but about "
+                f"{there[name]:.0f} are left to train on: lower its weight or train.pairs_per_step, or get "
+                "more pairs"
+            )
+            return None
+    taken = {name: seen * float(share) for name, share in shares.items()}
+    for name in stays:
+        basis = f"{float(shares[name]):.3g} of all that is seen (train.mix_weights), in an order of its own"
+        plan.quantities[f"train.passes_{name}"] = _passes(taken[name], stays[name], basis)
+    return taken
+
+
+def _passes(taken: float, pairs: Bounds, basis: str) -> Quantity:
+    fewest, expected, most = pairs
+    return Quantity(taken / most, taken / expected, taken / max(fewest, 1.0), "passes", basis)
 
 
 def _plan_train_hours(known: Known, plan: Plan, tokens: float) -> None:
