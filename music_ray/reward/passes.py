@@ -35,7 +35,8 @@ class Passes:
         self.train, self.engine, self.rank, self.pad_token_id = train, engine, rank, pad_token_id
         self.share = train.packing == "shared_prefix"
         self.packed = train.packing != "padded"
-        # FlexAttention is compiled for every length of a pack: four lengths and no more.
+        # FlexAttention is compiled for every length of a pack, so packs are padded to multiples of a quarter
+        # of micro_tokens: four lengths by default, and more where one pair is longer than micro_tokens.
         self._multiple = max(128, train.micro_tokens // 4 // 128 * 128) if train.use_gpu else 1
 
     def learn(self, pairs: PairTokens, batch: Sequence[int]) -> tuple[Any, Any, int]:

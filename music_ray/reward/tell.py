@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 from music_ray.progress import duration, say
@@ -12,20 +11,22 @@ from music_ray.reward.tracker import Tracker
 from music_ray.reward.validate import evaluation_line
 from music_ray.rundir import RunDir
 
-_SAY_EVERY_SECONDS = 5.0
+_READ_EVERY_SECONDS = 5.0
+"""The logs are read whole, and they grow with the training."""
+_FETCH_EVERY_SECONDS = 15.0
+"""The same where the run folder is behind a URI: rank 0 sends the log no more often."""
 
 
 def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> None:
     """Follows the training's logs until the trainer ends: a line every few seconds, and each evaluation."""
     train = run.config.train
-    told, said, waited = 0, 0.0, 0.5 if run.is_local else 15.0
+    told, waited = 0, _READ_EVERY_SECONDS if run.is_local else _FETCH_EVERY_SECONDS
     evaluated = max((line["step"] for line in read_log(run, EVALUATIONS)), default=0)
     while True:
         ended = not fit.is_alive()
         lines = read_log(run)
-        due = ended or time.monotonic() - said >= _SAY_EVERY_SECONDS
-        if lines and lines[-1]["step"] != told and due:
-            told, said = lines[-1]["step"], time.monotonic()
+        if lines and lines[-1]["step"] != told:
+            told = lines[-1]["step"]
             say(step_line(lines, train.steps))
         for line in read_log(run, EVALUATIONS):
             if line["step"] > evaluated:
@@ -35,7 +36,7 @@ def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> N
             tracker.follow()
         if ended:
             break
-        fit.join(timeout=waited)
+        fit.join(timeout=waited)  # returns at once when the trainer ends
     if tracker is not None:
         tracker.close()
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +179,52 @@ def test_a_full_disk_is_told_by_all_ranks_and_keeps_the_checkpoint_before(
     )
     # What rank 0 had written is gone: on a full disk it would hold what is left.
     assert [one.name for one in Path(run.path("checkpoints")).glob("step-*")] == ["step-000002"]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[str, str], None]]:
+    """Makes a folder a file system of its own, of a size as mount takes it; again for another size."""
+    mounted: set[str] = set()
+
+    def mount(folder: str, size: str) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        kind = ["-o", f"remount,size={size}"] if folder in mounted else ["-t", "tmpfs", "-o", f"size={size}"]
+        done = subprocess.run(["mount", *kind, "tmpfs", folder], capture_output=True, text=True)
+        if done.returncode and not os.environ.get("CI"):
+            pytest.skip(f"this user may not mount anything ({done.stderr.strip()})")
+        assert done.returncode == 0, done.stderr
+        mounted.add(folder)
+
+    yield mount
+    for folder in mounted:  # lazily: the token file in it is mapped into this process
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_real_is_told_and_a_larger_one_is_gone_on_with(
+    make_run: Any, gemma2_folder: Path, small_disk: Callable[[str, str], None]
+) -> None:
+    straight = make_run(gemma2_folder, name="straight")
+    assert train(straight, 2) == [0, 0]
+    [folder] = Path(straight.path("checkpoints")).glob("step-000004")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    run = make_run(gemma2_folder)
+    small_disk(run.path("checkpoints"), str(size * 3 // 2))  # the second does not fit beside the first
+    assert train(run, 2) == [0, 0]
+    result = outcome(run)
+    assert (result["status"], result["kind"]) == ("failed", "StageError")
+    problem = r"rank [01]: .*No space left on device.*"
+    assert re.fullmatch(
+        rf"the checkpoint of step 4 could not be written \({problem}\): free some space, or lower "
+        r"train\.keep_checkpoints; the run goes on from the newest complete checkpoint",
+        result["message"],
+    )
+    assert [one.name for one in Path(run.path("checkpoints")).glob("step-*")] == ["step-000002"]
+    assert [line["step"] for line in read_log(run)] == [1, 2, 3, 4]
+    small_disk(run.path("checkpoints"), str(size * 3))
+    assert train(run, 2) == [0, 0]
+    assert outcome(run)["resumed_from"] == 2
+    assert losses_of(run) == pytest.approx(losses_of(straight), abs=1e-6)
 
 
 @pytest.mark.slow

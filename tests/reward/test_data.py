@@ -116,6 +116,17 @@ def test_a_mix_without_a_usable_pair_is_refused(make_run: Any, gemma2_folder: An
     assert "raise train.max_tokens (16) or set train.over_length=cut" in str(caught.value)
 
 
+def test_a_mix_of_bad_pairs_alone_is_refused_with_every_reason(make_run: Any, gemma2_folder: Any) -> None:
+    run = make_run(gemma2_folder, pairs=0)
+    run.write_table(to_table([bad_pair(n) for n in range(4)], PAIR_SCHEMA), "mix", "train-00001.parquet")
+    with pytest.raises(InputError) as caught:
+        prepare_tokens(run, ChatFormat.load(str(gemma2_folder)))
+    assert str(caught.value) == (
+        f"no pair of {run.display('mix')} can be trained on (dropped: empty_side 1, over_length 1, "
+        "sides_equal 2): where it is over_length, raise train.max_tokens (64) or set train.over_length=cut"
+    )
+
+
 def test_an_absent_mix_is_refused(make_run: Any, gemma2_folder: Any) -> None:
     run = make_run(gemma2_folder)
     run.clear("mix")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from music_ray.reward.logbook import EVALUATIONS, PAIRS, Logbook, count_pairs, read_log
+from music_ray.reward.logbook import EVALUATIONS, LOG, PAIRS, Logbook, count_pairs, read_log
 from music_ray.reward.metrics import GroupResult, StepResult
 from music_ray.reward.order import PairOrder
 from music_ray.reward.validate import SuiteResult, ValidationResult
@@ -156,7 +156,14 @@ def test_tensorboard_shows_steps_groups_and_evaluations(make_run: Any, gemma2_fo
 def test_lines_are_plain_json(make_run: Any, gemma2_folder: Path) -> None:
     run = make_run(gemma2_folder)
     book = Logbook(run, 0)
-    book.add(1, result())
+    for step in (1, 2):
+        book.add(step, result(), [f"\u2028a pair\nof step {step}"])
+        book.add_evaluation(evaluation(step))
     book.close()
-    for text in Path(run.path("logs", "train.jsonl")).read_text().splitlines():
-        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    constants: list[str] = []  # NaN and Infinity, which Python writes and no other reader of JSON knows
+    for parts in (LOG, PAIRS, EVALUATIONS):
+        text = Path(run.path(*parts)).read_text()
+        assert text.endswith("}\n") and text.isascii()  # a line ends where str.splitlines ends it
+        lines = [json.loads(line, parse_constant=constants.append) for line in text.splitlines()]
+        assert [line["step"] for line in lines] == [1, 2]
+    assert constants == []

@@ -6,12 +6,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from music_ray.config import TrainConfig
+from music_ray.config import RayConfig, TrainConfig
 from music_ray.errors import ConfigError, EnvironmentLacksError, InputError
 from music_ray.memory.gpus import GIB, Gpu
 from music_ray.reward import preflight
 from music_ray.reward.data import PairTokens, TokenFile
 from music_ray.reward.tokenise import TOKENS_SCHEMA
+from music_ray.rundir import RunDir
 
 
 def test_more_workers_than_cpus_is_refused_with_the_remedy() -> None:
@@ -89,8 +90,19 @@ def test_too_little_memory_is_refused(make_run: Any, gemma2_folder: Path, little
 def test_the_nodes_of_a_cluster_are_not_this_machine(
     make_run: Any, gemma2_folder: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    preflight.check_memory(make_run(gemma2_folder), str(gemma2_folder), pairs_of(30))
+    here, address = make_run(gemma2_folder), "10.0.0.1:6379"
+    there = RunDir(here.config.model_copy(update={"ray": RayConfig(address=address)}))
+
+    def refused(run: RunDir) -> bool:
+        try:
+            preflight.check_memory(run, str(gemma2_folder), pairs_of(30))
+        except EnvironmentLacksError:
+            return True
+        return False
+
+    assert (refused(here), refused(there)) == (True, False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert (refused(here), refused(there)) == (False, False)
 
 
 PAPER = TrainConfig(

@@ -19,9 +19,11 @@ from music_ray.errors import ConfigError
 from music_ray.reward.data import PairTokens, prepare_tokens
 from music_ray.reward.logbook import count_pairs, read_log
 from music_ray.reward.tell import step_line
-from music_ray.reward.train import run_train
+from music_ray.reward.train import prepare, run_train
 from music_ray.reward_model import score
+from music_ray.schema import PAIR_SCHEMA, to_table
 from tests.reward.reference import losses_of, train_plainly
+from tests.reward.test_data import bad_pair
 
 LINE = {"step": 3, "loss": 0.61234, "accuracy": 0.75, "margin": 0.0567, "tokens": 300, "seconds": 2.0}
 
@@ -31,6 +33,19 @@ def test_progress_line() -> None:
         "train: step 3/8 · loss 0.6123 · accuracy 0.75 · margin +0.057 · 150 tokens/s · 10 s left"
     )
     assert step_line([LINE], 3).endswith("150 tokens/s")
+
+
+def test_pairs_that_are_left_out_are_told_by_reason(
+    make_run: Any, gemma2_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(gemma2_folder, pairs=9)
+    bad = [bad_pair(number) for number in range(5)]  # equal, one side too long, one empty, and again
+    run.write_table(to_table(bad, PAIR_SCHEMA), "mix", "train-00001.parquet")
+    _, tokens = prepare(run)
+    assert tokens.num_pairs == 9
+    assert (
+        f"train: 9 pairs, {tokens.num_tokens} tokens, dropped: empty_side 1, over_length 2, sides_equal 2\n"
+    ) in capsys.readouterr().out
 
 
 @pytest.fixture
