@@ -38,7 +38,8 @@ class LoraConfig(Section):
     """Scale of the adapters: their output is multiplied by alpha / rank."""
 
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout before the adapters."""
+    """Dropout before the adapters. Its masks follow from the seed, the step and the worker: the same after a
+    resume, others with another number of workers."""
 
     target_modules: list[str] = Field(
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
