@@ -165,7 +165,7 @@ def serve_trl(connection: Connection, model: str, settings: dict[str, Any], plac
 
 def _train_with_trl(classifier: Any, tokenizer: Any, work: Work, folder: str) -> Done:
     from datasets import Dataset
-    from transformers import ProgressCallback, TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from trl import RewardConfig, RewardTrainer
 
     pairs = [pair for step in work.steps for pair in step]
@@ -212,7 +212,7 @@ def _train_with_trl(classifier: Any, tokenizer: Any, work: Work, folder: str) ->
         processing_class=tokenizer,
         callbacks=[Clock()],
     )
-    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     seconds = [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
