@@ -17,7 +17,7 @@ from music_ray.rundir import RunDir, digest
 
 MIN_SHARDS = 64
 """Fewer shards than this are left as they are."""
-TARGET_BYTES = 16 * 2**20
+TARGET_BYTES = 8 * 2**20
 """Size of a compacted shard, compressed; the driver holds one while it is made."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import pytest
 
 from music_ray.config import RunConfig
 from music_ray.rundir import RunDir
-from music_ray.schema import PAIR_SCHEMA, PreferencePair, count_user_turns, first_difference, to_table
+from music_ray.schema import (
+    MARGIN_PAIR_SCHEMA,
+    PAIR_SCHEMA,
+    PreferencePair,
+    count_user_turns,
+    first_difference,
+    to_table,
+)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -116,6 +124,12 @@ def make_pair(number: int) -> PreferencePair:
         chosen=chosen,
         rejected=rejected,
     )
+
+
+def write_mix(run: RunDir, margins: list[float | None]) -> None:
+    """A mix of one pair a margin instead of what the run has."""
+    pairs = [replace(make_pair(number), margin=margin) for number, margin in enumerate(margins)]
+    run.write_table(to_table(pairs, MARGIN_PAIR_SCHEMA), "mix", "train-00000.parquet")
 
 
 @pytest.fixture

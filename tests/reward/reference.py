@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from music_ray.chat import ChatFormat
+from music_ray.config import LossConfig
 from music_ray.reward.data import PairTokens, prepare_tokens
 from music_ray.reward.order import PairOrder
 from music_ray.reward.schedule import learning_rate
@@ -38,7 +39,7 @@ def train_plainly(run: RunDir) -> tuple[list[float], list[float], Any]:
             chosen, rejected = (
                 model(input_ids=torch.tensor(side)[None].long()).logits[0, 0] for side in pairs.sides(index)
             )
-            loss = -logsigmoid(chosen - rejected) / train.pairs_per_step
+            loss = formula(train.loss, chosen, rejected, float(pairs.margins[index])) / train.pairs_per_step
             loss.backward()
             total += loss.item()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), train.gradient_clipping).item())
@@ -47,6 +48,14 @@ def train_plainly(run: RunDir) -> tuple[list[float], list[float], Any]:
         optimizer.step()
         losses.append(total)
     return losses, norms, model
+
+
+def formula(loss: LossConfig, chosen: Any, rejected: Any, margin: float) -> Any:
+    """One pair's loss as the configuration's page has it."""
+    difference = chosen - rejected - (margin if loss.margin else 0.0)
+    smoothing = loss.label_smoothing
+    labelled = -(1 - smoothing) * logsigmoid(difference) - smoothing * logsigmoid(-difference)
+    return labelled + loss.centring * (chosen + rejected) ** 2
 
 
 def losses_of(run: RunDir) -> list[float]:

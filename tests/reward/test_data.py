@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from music_ray.reward.data import PairTokens, prepare_tokens
 from music_ray.reward.token_file import tokens_made_from, write_tokens
 from music_ray.reward.tokenise import tokenise_pair, tokenised_by_ray, tokenised_here
 from music_ray.rundir import RunDir
-from music_ray.schema import MARGIN_PAIR_SCHEMA, PAIR_SCHEMA, PreferencePair, to_table
-from tests.reward.conftest import conversation, make_pair, make_tokenizer
+from music_ray.schema import PAIR_SCHEMA, PreferencePair, to_table
+from tests.reward.conftest import conversation, make_pair, make_tokenizer, write_mix
 from tests.reward.zero3_ranks import object_store
 
 
@@ -249,11 +248,6 @@ def test_a_token_file_of_an_older_version_is_made_again_under_its_key(
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr()).replace("\n", " ")
-
-
-def write_mix(run: RunDir, margins: list[float | None]) -> None:
-    pairs = [replace(make_pair(number), margin=margin) for number, margin in enumerate(margins)]
-    run.write_table(to_table(pairs, MARGIN_PAIR_SCHEMA), "mix", "train-00000.parquet")
 
 
 def test_margins_are_kept_where_they_are_used(make_run: Any, gemma2_folder: Path) -> None:

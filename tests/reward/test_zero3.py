@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from music_ray.chat import ChatFormat
 from music_ray.reward.logbook import read_log
 from music_ray.reward_model import head_seed, load_reward_model
+from tests.reward.conftest import write_mix
 from tests.reward.reference import losses_of, model_weights, train_plainly
 from tests.reward.zero3_ranks import measure_partitions, outcome, train
 
@@ -31,6 +32,20 @@ def test_any_number_of_ranks_trains_like_plain_torch(make_run: Any, gemma2_folde
         found = model_weights(run)
         for name, weight in model.named_parameters():
             torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-3)  # a step is 1e-2
+
+
+def test_margins_smoothing_and_centring_train_as_the_formula_says(make_run: Any, gemma2_folder: Path) -> None:
+    settings = {"pairs": 0, "loss": {"margin": True, "label_smoothing": 0.1, "centring": 0.05}}
+    margins = [None, 0.5, 2.0, 0.0, 1.5, None, 3.0, 0.25, 1.0, 4.0]
+    plain = make_run(gemma2_folder, name="plain", **settings)
+    write_mix(plain, margins)
+    losses, norms, _ = train_plainly(plain)
+    for packing in ("shared_prefix", "padded"):
+        run = make_run(gemma2_folder, name=packing, packing=packing, **settings)
+        write_mix(run, margins)
+        assert train(run, 2) == [0, 0]
+        assert losses_of(run) == pytest.approx(losses, rel=1e-4)
+        assert [line["gradient_norm"] for line in read_log(run)] == pytest.approx(norms, rel=1e-4)
 
 
 def test_ranks_without_a_pair_of_their_own_change_nothing(make_run: Any, llama_folder: Path) -> None:
