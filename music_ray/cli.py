@@ -7,17 +7,14 @@ configuration or the input; 3 a stage that could not reach its end; 130 interrup
 from __future__ import annotations
 
 import errno
-import os
-import re
 import signal
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from music_ray import __version__
-from music_ray.errors import EXIT_INTERRUPTED, EXIT_STAGE, InputError, MusicRayError
+from music_ray.errors import EXIT_INTERRUPTED, EXIT_STAGE, MusicRayError
 from music_ray.progress import quieten_libraries, say
 
 if TYPE_CHECKING:
@@ -65,7 +62,9 @@ def seeds(
 ) -> None:
     """Read the preference set D, hold a part of it out, and cut seed contexts from the rest."""
     if config.endswith(_DATA_ENDINGS):
-        _stage("seeds", _config_for_file(config, overrides or []), dry_run)
+        from music_ray.config.load import config_for_file
+
+        _stage("seeds", config_for_file(config, overrides or []), dry_run)
     else:
         _stage("seeds", _load(config, overrides), dry_run)
 
@@ -98,10 +97,49 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
 
 @app.command()
 def evaluate(
-    config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False
+    config: Annotated[str | None, typer.Argument(help="A YAML file.", metavar="[CONFIG]")] = None,
+    overrides: OverridesArgument = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
+    ] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Option(help="File, folder or OWNER/NAME[:SPLIT] of pairs; repeatable.")
+    ] = None,
+    verdicts: Annotated[str | None, typer.Option(help="A judge's verdicts on the pairs.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or URI for the results.")] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Score the held-out pairs with the trained and with the untrained model."""
-    _stage("evaluate", _load(config, overrides), dry_run)
+    """Score a run's held-out pairs (CONFIG), or any pairs with any reward models (--model, --pairs)."""
+    if config is not None and not (model or pairs or verdicts or out):
+        return _stage("evaluate", _load(config, overrides), dry_run)
+    from music_ray.evaluate.command import evaluate_any
+    from music_ray.evaluate.sides import Tools
+    from music_ray.generate.hub import hub_rows
+    from music_ray.score.model import open_model
+    from music_ray.score.run import run_score
+
+    words = [*([config] if config else []), *(overrides or [])]
+    tools = Tools(check_model=open_model, score=run_score, hub_rows=hub_rows)
+    return evaluate_any(model or [], pairs or [], out, verdicts, words, tools, dry_run=dry_run)
+
+
+@app.command()
+def best_of_n(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or URI; evaluations/best-of-n-NAME.")] = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Let reward models pick replies (best of N), and have a judge compare the conversations."""
+    resolved = _load(config, overrides)
+    if dry_run:
+        return _print_config(resolved)
+    from music_ray.run import run_best_of_n
+
+    return run_best_of_n(resolved, model or [], out)
 
 
 @app.command()
@@ -313,39 +351,10 @@ def _print_config(config: RunConfig) -> None:
     sys.stdout.write(dump_config(config))
 
 
-def _config_for_file(path: str, overrides: list[str]) -> RunConfig:
-    """A run of its own for one data file: all of it becomes seeds, nothing is held out."""
-    from music_ray.config.load import apply_overrides, resolve_config
-
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).name.split(".")[0])[:80] or "data"
-    values: dict[str, Any] = {
-        "name": f"seeds-{stem}",
-        "data": {"sources": [{"path": path}], "held_out_fraction": 0.0},
-    }
-    return resolve_config(apply_overrides(values, overrides))
-
-
 def _config_of_run(folder: str) -> RunConfig:
-    """The configuration that a run folder was made with, wherever the folder lies now."""
-    from music_ray.config.load import load_config, parse_yaml, resolve_config
-    from music_ray.rundir import open_filesystem
+    from music_ray.run import config_of_run
 
-    location = folder.rstrip("/")
-    if location.endswith((".yaml", ".yml")):
-        return load_config(location)
-    if "://" not in location and not re.search(r"[^/.]", location.rpartition("/")[2]):
-        location = os.path.abspath(folder)  # '.' and '..' are names that a folder has elsewhere
-    parent, slash, name = location.rpartition("/")
-    fs, path = open_filesystem(location)
-    try:
-        with fs.open_input_file(f"{path}/config.yaml") as handle:
-            text = handle.read().decode("utf-8", "replace")
-    except OSError:
-        raise InputError(
-            f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo"
-        ) from None
-    values = parse_yaml(text, f"{folder}/config.yaml")
-    return resolve_config(values | {"name": name, "runs_dir": parent or slash or "."})
+    return config_of_run(folder)
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -1,6 +1,6 @@
 """What was used turned into money, and whether it is more than the configured caps allow.
 
-Pure functions of amounts and configuration: the generate stage asks them while it works, the plan
+Pure functions of amounts and configuration: rollouts and the judge's job ask them while they work, the plan
 before, the report after. They do not measure anything themselves.
 """
 
@@ -96,12 +96,16 @@ def engine_of_role(config: RunConfig, role: str) -> EngineConfig:
     """The engine that answers a role's calls: its own, else the run's.
 
     Args:
-        role: assistant, user or contrast, as calls are recorded; resample's contrast calls are the user
-            simulator's.
+        role: assistant, user, contrast or judge, as calls are recorded; resample's contrast calls are the
+            user simulator's, and the judge is that of the pairs stage.
     """
     if role == "contrast" and config.contrast.mode == "resample" and not config.contrast.plugin:
         role = "user"
-    own = {"user": config.user.engine, "contrast": config.contrast.engine}
+    own = {
+        "user": config.user.engine,
+        "contrast": config.contrast.engine,
+        "judge": config.pairs.judge.engine,
+    }
     return own.get(role) or config.engine
 
 

@@ -61,6 +61,17 @@ def stage_keys(config: RunConfig, stage: str) -> dict[str, Any]:
     return dict(_flatten({name: result_keys(config, name) for name in STAGE_SECTIONS.get(stage, ())}))
 
 
+def same_reads(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two stages were made from the same files.
+
+    What can't be looked at from here (None now) is taken for unchanged: a run folder may go on without it on
+    another machine, and a stage that is made anew asks for it.
+    """
+    return before.keys() == now.keys() and all(
+        value is None or value == before[name] for name, value in now.items()
+    )
+
+
 def same_keys(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> bool:
     """Whether two stages were made from the same values.
 

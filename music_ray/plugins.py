@@ -6,8 +6,11 @@ What such a function must look like, and what becomes of its answers, is the bus
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
 
 from music_ray.errors import InputError
@@ -30,6 +33,21 @@ def import_named(module_name: str, label: str) -> ModuleType:
             f"{label} can't be imported: {in_words(error)}; correct the name, or start music-ray in the "
             "folder that holds the module"
         ) from None
+
+
+def module_file(module_name: str) -> Path | None:
+    """The source file of a module, found without running any of it; None where there is none."""
+    see_working_folder()
+    first, *rest = module_name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # a module that was not made from a file
+        return None
+    for name in rest:
+        folders = spec.submodule_search_locations if spec else None
+        # As importlib.util would, which runs the packages around it first.
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", folders) if spec and folders else None
+    return Path(spec.origin) if spec and spec.origin and os.path.isfile(spec.origin) else None
 
 
 def see_working_folder() -> None:

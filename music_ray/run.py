@@ -7,15 +7,18 @@ again, the paid-for model and checkpoints being set aside rather than overwritte
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from music_ray import models, preflight
 from music_ray.config import RunConfig
+from music_ray.config.load import load_config, parse_yaml, resolve_config
 from music_ray.errors import InputError
 from music_ray.progress import duration, say
-from music_ray.rundir import STAGES, RunDir, digest
+from music_ray.rundir import STAGES, RunDir, digest, open_filesystem
 
 
 def run_stages(
@@ -49,6 +52,43 @@ def run_stages(
         for stage in stages:
             _bring_to_end(run, stage, again=again)
     return run
+
+
+def config_of_run(folder: str) -> RunConfig:
+    """The configuration that a run folder was made with, wherever the folder lies now.
+
+    Raises:
+        InputError: it is no run folder.
+    """
+    location = folder.rstrip("/")
+    if location.endswith((".yaml", ".yml")):
+        return load_config(location)
+    if "://" not in location and not re.search(r"[^/.]", location.rpartition("/")[2]):
+        location = os.path.abspath(folder)  # '.' and '..' are names that a folder has elsewhere
+    parent, slash, name = location.rpartition("/")
+    fs, path = open_filesystem(location)
+    try:
+        with fs.open_input_file(f"{path}/config.yaml") as handle:
+            text = handle.read().decode("utf-8", "replace")
+    except OSError:
+        raise InputError(
+            f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo"
+        ) from None
+    values = parse_yaml(text, f"{folder}/config.yaml")
+    return resolve_config(values | {"name": name, "runs_dir": parent or slash or "."})
+
+
+def run_best_of_n(config: RunConfig, model_names: Sequence[str], out: str | None) -> None:
+    """Best-of-N, with what other stages lend it; see music_ray.evaluate.best_of_n.run."""
+    from music_ray.evaluate.best_of_n.run import best_of_n_command
+    from music_ray.evaluate.best_of_n.tools import Tools
+    from music_ray.generate.speakers import Speakers
+    from music_ray.score.model import open_model
+    from music_ray.score.settings import scoring_config
+    from music_ray.score.worker import ScoreWorker
+
+    tools = Tools(open_model, scoring_config, scorer=ScoreWorker, speakers=Speakers)
+    best_of_n_command(config, model_names, out, tools)
 
 
 def _is_finished(run: RunDir, stage: str, stages: Sequence[str]) -> bool:

@@ -24,7 +24,7 @@ from music_ray import schema
 from music_ray.config import RunConfig
 from music_ray.config.load import dump_config
 from music_ray.errors import InputError, RunFolderError
-from music_ray.identity import identity_difference, identity_of, same_keys, stage_keys
+from music_ray.identity import identity_difference, identity_of, same_keys, same_reads, stage_keys
 from music_ray.prompts import prompt_hash
 from music_ray.provenance import git_commit, versions
 from music_ray.run_lock import StoreLease, lock_file
@@ -258,6 +258,10 @@ class RunDir:
         reads = {name: stages.get(name, {}).get("output", "") for name in STAGES[: STAGES.index(stage)]}
         if stage == "pairs" and self.exists(*EXCLUDED):
             reads["excluded"] = hashlib.sha256(self.read_bytes(*EXCLUDED)).hexdigest()
+        if stage == "pairs":
+            from music_ray.gate_inputs import gate_inputs  # which opens files through this module
+
+            reads |= gate_inputs(self.config.pairs.gates)
         return {"keys": stage_keys(self.config, stage), "reads": reads}
 
     def is_made_from_this(self, stage: str, made_from: dict[str, Any] | None) -> bool:
@@ -266,7 +270,9 @@ class RunDir:
         if not made_from or not now:
             return made_from == now
         defaults = stage_keys(RunConfig(name=self.config.name), stage)
-        return made_from["reads"] == now["reads"] and same_keys(made_from["keys"], now["keys"], defaults)
+        return same_reads(made_from["reads"], now["reads"]) and same_keys(
+            made_from["keys"], now["keys"], defaults
+        )
 
     def is_finished(self, stage: str) -> bool:
         """Whether the stage's result is there and made from the present configuration and input."""

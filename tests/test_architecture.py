@@ -16,9 +16,9 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score")
 SHARED = (
-    "chat", "costs", "data_files", "engines", "identity", "jobs", "judge", "markdown", "memory", "models",
-    "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance", "public",
-    "ray_session", "reward_model", "run_lock", "rundir", "score_section",
+    "chat", "costs", "data_files", "engines", "gate_inputs", "identity", "jobs", "judge", "markdown",
+    "memory", "models", "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance",
+    "public", "ray_session", "revisions", "reward_model", "run_lock", "rundir", "score_section",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "run", "__main__", "bench")

@@ -41,6 +41,13 @@ def test_tokens_of_an_endpoint_cost_its_prices() -> None:
     assert spent(0, 0, {"user": TOKENS, "assistant": TOKENS}, config).cost == pytest.approx(2 * BILL)
 
 
+def test_the_judge_pays_at_its_own_endpoint() -> None:
+    config = config_of(pairs={"judge": {"engine": AT_ENDPOINT}}, costs={"gpu_hour": 1.0})
+    assert spent(3600, 0, {"assistant": TOKENS, "judge": TOKENS}, config).cost == pytest.approx(1.0 + BILL)
+    assert engine_of_role(config, "judge") is config.pairs.judge.engine
+    assert engine_of_role(config_of(), "judge").kind == "vllm"
+
+
 def test_only_the_roles_at_an_endpoint_pay_there() -> None:
     config = config_of(user={"mode": "prompted", "engine": AT_ENDPOINT}, costs={"gpu_hour": 1.0})
     by_role = {"assistant": TOKENS, "user": TOKENS, "contrast": TOKENS}

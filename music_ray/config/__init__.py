@@ -13,12 +13,13 @@ import re
 from pydantic import Field, field_validator, model_validator
 
 from music_ray.config.base import FREE, Section
+from music_ray.config.best_of_n import BestOfNConfig, best_of_n_problems
 from music_ray.config.costs import CostsConfig, LimitsConfig, cost_problems
 from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
 from music_ray.config.endpoint import EndpointConfig
 from music_ray.config.engine import EngineConfig, SamplingConfig, engine_problems
 from music_ray.config.generation import GenerateConfig
-from music_ray.config.judge import JudgeConfig
+from music_ray.config.judge import AskedJudge, JudgeConfig
 from music_ray.config.quality import AuditConfig, EvalSetConfig, GatesConfig, PairsConfig
 from music_ray.config.roles import AssistantConfig, ContrastConfig, UserConfig, parse_schedule
 from music_ray.config.score import ScoreConfig
@@ -36,8 +37,10 @@ from music_ray.config.training import (
 )
 
 __all__ = [
+    "AskedJudge",
     "AssistantConfig",
     "AuditConfig",
+    "BestOfNConfig",
     "ContrastConfig",
     "CostsConfig",
     "DataConfig",
@@ -119,6 +122,9 @@ class RunConfig(Section):
     score: ScoreConfig = Field(default=ScoreConfig(), json_schema_extra=FREE)
     """What computes the scores of `music-ray score`."""
 
+    best_of_n: BestOfNConfig = Field(default=BestOfNConfig(), json_schema_extra=FREE)
+    """What `music-ray best-of-n` does."""
+
     audit: AuditConfig = Field(default=AuditConfig(), json_schema_extra=FREE)
     """The shortcut audit of the pairs."""
 
@@ -132,7 +138,7 @@ class RunConfig(Section):
     """Prices and rates to plan with."""
 
     limits: LimitsConfig = Field(default=LimitsConfig(), json_schema_extra=FREE)
-    """What the rollouts may cost."""
+    """What rollouts and judge may cost."""
 
     @field_validator("name")
     @classmethod
@@ -168,6 +174,9 @@ def _impossible(config: RunConfig) -> list[str]:
     problems += engine_problems(engine, "engine", longest)
     if (judge := config.pairs.judge).engine is not None:
         problems += engine_problems(judge.engine, "pairs.judge.engine", judge.sampling.max_tokens)
+        if config.pairs.gates.judge_disagrees:
+            problems += cost_problems(config.costs, config.limits, judge.engine)
+    problems += best_of_n_problems(config.best_of_n)
     problems += cost_problems(config.costs, config.limits, engine)
     problems += train_problems(config.train)
     if not (config.mix.include_preferences or config.mix.include_music):

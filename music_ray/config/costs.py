@@ -27,6 +27,10 @@ class CostsConfig(Section):
     a benchmark, or from another run's report. When empty it is taken from this run, once it has made
     rollouts."""
 
+    judge_tokens_per_second_per_engine: float | None = Field(default=None, gt=0.0, json_schema_extra=FREE)
+    """Completion tokens a second that one engine of the judge (pairs.judge.engine) writes, its long prompts
+    included. When empty it is taken from this run, once the judge has been asked."""
+
     train_tokens_per_second_per_worker: float | None = Field(default=None, gt=0.0, json_schema_extra=FREE)
     """Tokens a second that one training worker trains on, both sides of a pair counted: from the lines of
     an earlier training. Goes before peak_tflops and mfu."""
@@ -72,7 +76,8 @@ class CostsConfig(Section):
 
 
 class LimitsConfig(Section):
-    """Caps on what the generate stage may use over all its starts; it then ends in order and can go on."""
+    """Caps on what rollouts and the judge of the pairs stage may use together, over all starts; the stage
+    then ends in order and can go on."""
 
     max_gpu_hours: float | None = Field(default=None, gt=0.0, json_schema_extra=FREE)
     """GPU hours that engines may hold, their start-up included; no cap when empty."""
@@ -86,7 +91,11 @@ class LimitsConfig(Section):
 
 
 def cost_problems(costs: CostsConfig, limits: LimitsConfig, engine: EngineConfig) -> list[str]:
-    """Why these prices and caps can't be used together, each with its remedy."""
+    """Why these prices and caps can't be used together, each with its remedy.
+
+    Args:
+        engine: one of those that the caps hold for.
+    """
     problems = []
     if limits.max_cost is not None and engine.endpoint is None:
         if engine.gpus_per_engine and costs.gpu_hour is None:

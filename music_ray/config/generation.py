@@ -7,7 +7,6 @@ import math
 from pydantic import Field
 
 from music_ray.config.base import FREE, Section
-from music_ray.config.engine import EngineConfig
 
 
 class CanaryConfig(Section):
@@ -37,8 +36,8 @@ class GenerateConfig(Section):
 
     tasks_in_flight: int | None = Field(default=None, ge=2, json_schema_extra=FREE)
     """Tasks whose seeds are rolled out at once in one engine actor. When empty, as many as it takes for
-    1.5 rollouts for each of engine.max_num_seqs (64 on the CPU and 512 on GPUs where that is empty as
-    well), so that the engine never runs dry."""
+    1.5 rollouts for each request that its engine runs at once (engine.max_num_seqs, as the engine derives
+    it where that is empty; at an endpoint max_concurrency), so that the engine never runs dry."""
 
     flush_rows: int = Field(default=256, ge=1, json_schema_extra=FREE)
     """An actor writes its finished rollouts as one shard as soon as it holds this many (or half as many as
@@ -68,9 +67,12 @@ class GenerateConfig(Section):
     canary: CanaryConfig = CanaryConfig()
     """What the first rows must show before the rest is paid for."""
 
-    def rows_in_flight(self, engine: EngineConfig) -> int:
-        """Rollouts that one engine actor works on at once."""
+    def rows_in_flight(self, places: int) -> int:
+        """Rollouts that one engine actor works on at once.
+
+        Args:
+            places: requests that its engine runs at once (music_ray.jobs.room); tasks_in_flight goes before.
+        """
         if self.tasks_in_flight is not None:
             return self.tasks_in_flight * self.conversations_per_task
-        seqs = engine.max_num_seqs or (512 if engine.gpus_per_engine else 64)
-        return max(math.ceil(1.5 * seqs), 2 * self.conversations_per_task)
+        return max(math.ceil(1.5 * places), 2 * self.conversations_per_task)

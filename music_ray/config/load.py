@@ -52,6 +52,20 @@ def resolve_config(values: dict[str, Any]) -> RunConfig:
         raise ConfigError(_explain(error)) from None
 
 
+def config_for_file(path: str, overrides: Sequence[str]) -> RunConfig:
+    """A run of its own for one data file: all of it becomes seeds, nothing is held out.
+
+    Raises:
+        ConfigError: as load_config.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).name.split(".")[0])[:80] or "data"
+    values: dict[str, Any] = {
+        "name": f"seeds-{stem}",
+        "data": {"sources": [{"path": path}], "held_out_fraction": 0.0},
+    }
+    return resolve_config(apply_overrides(values, overrides))
+
+
 def dump_config(config: RunConfig) -> str:
     """The resolved configuration as YAML that load_config reads back to an equal one."""
     values = config.model_dump(mode="json")

@@ -1,11 +1,12 @@
-"""Bootstrap intervals that resample whole conversations.
+"""Intervals and tests that take whole conversations as the unit.
 
-Pairs of one conversation are not independent: resampling pairs would make intervals too narrow.
-This module knows numbers and groups, not models or files.
+Pairs of one conversation are not independent: resampling pairs would make intervals too narrow, and a test
+that counts pairs too sure. This module knows numbers and groups, not models or files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,17 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals are made."""
+
+    samples: int = 2000
+    """Resamples behind each interval."""
+    confidence: float = 0.95
+    """Coverage."""
+    seed: int = 0
 
 
 def clustered_bootstrap(
@@ -35,18 +47,95 @@ def clustered_bootstrap(
     Raises:
         ValueError: no values.
     """
+    means = _resampled_means(values, groups, samples, np.random.default_rng(seed))
+    return _interval(float(values.mean()), means, confidence)
+
+
+def bootstrap_mean(values: np.ndarray, groups: np.ndarray, resampling: Resampling) -> Interval:
+    """clustered_bootstrap with its settings in one value."""
+    return clustered_bootstrap(
+        values, groups, samples=resampling.samples, confidence=resampling.confidence, seed=resampling.seed
+    )
+
+
+def stratified_bootstrap(
+    strata: Sequence[tuple[np.ndarray, np.ndarray, float]], resampling: Resampling
+) -> Interval:
+    """The weighted mean of the means of strata; groups are resampled inside each stratum.
+
+    Args:
+        strata: values and groups, [n] as for clustered_bootstrap, and the weight of their mean.
+
+    Raises:
+        ValueError: a stratum has no values.
+    """
+    generator = np.random.default_rng(resampling.seed)
+    total = sum(weight for _, _, weight in strata)
+    value, means = 0.0, np.zeros(resampling.samples)
+    for values, groups, weight in strata:
+        means += _resampled_means(values, groups, resampling.samples, generator) * (weight / total)
+        value += float(values.mean()) * (weight / total)
+    return _interval(value, means, resampling.confidence)
+
+
+def _resampled_means(
+    values: np.ndarray, groups: np.ndarray, samples: int, generator: np.random.Generator
+) -> np.ndarray:
     if len(values) == 0:
         raise ValueError("no values to average")
     _, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, weights=values)  # [g]
     counts = np.bincount(index).astype(float)  # [g]
-    generator = np.random.default_rng(seed)
     num_groups = len(sums)
     means = np.empty(samples)
     for start in range(0, samples, 256):  # in slices: a big suite must not need samples × groups at once
         size = min(256, samples - start)
         drawn = generator.integers(num_groups, size=(size, num_groups))
         means[start : start + size] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
+
+
+def _interval(value: float, means: np.ndarray, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(value, float(low), float(high))
+
+
+def sign_flip_test(differences: np.ndarray, groups: np.ndarray) -> float:
+    """Two-sided p-value of a sum of differences, if each group's sum could as well have the other sign.
+
+    Exact: the distribution over all flips is computed, none are drawn. Where every group holds one pair it
+    is McNemar's exact test.
+
+    Args:
+        differences: integers, one a pair, [n]: 1 where only the first model is right, −1 where only the
+            second is, 0 where both are or neither.
+        groups: the conversation of each pair, [n], any integers.
+    """
+    from scipy.signal import convolve
+    from scipy.stats import binom
+
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.rint(np.bincount(index, weights=differences)).astype(int)  # [g]
+    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    distribution = np.ones(1)  # of the total, from −span to span
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        steps = np.zeros(2 * size * count + 1)
+        steps[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        distribution = convolve(distribution, steps)
+    span = len(distribution) // 2
+    as_far = np.abs(np.arange(-span, span + 1)) >= abs(int(sums.sum()))
+    return float(np.clip(distribution[as_far].sum(), 0.0, 1.0))
+
+
+def mcnemar_test(only_first: int, only_second: int) -> float:
+    """McNemar's exact two-sided p-value; it takes every pair as independent of the others.
+
+    Args:
+        only_first: pairs that only the first model gets right.
+        only_second: pairs that only the second model gets right.
+    """
+    from scipy.stats import binomtest
+
+    changed = only_first + only_second
+    return float(binomtest(only_first, changed, 0.5).pvalue) if changed else 1.0

@@ -6,13 +6,11 @@ the count at the end. How rows travel is the jobs package's business.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from music_ray import models
-from music_ray.config import RunConfig
+from music_ray.config import ContrastConfig, RunConfig, UserConfig
 from music_ray.errors import InputError
 from music_ray.generate.account import account
 from music_ray.generate.budget import Budget
@@ -25,6 +23,7 @@ from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate, Watch
 from music_ray.progress import say
 from music_ray.ray_session import check_pool, ensure_ray
+from music_ray.revisions import with_commit, with_tokenizer_commit
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA
 
@@ -65,7 +64,7 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
 
 
 def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: np.ndarray) -> None:
-    config = _with_resolved_model(run)
+    config = _with_commits(run)
     engine = config.engine
     ensure_ray(config)
     check_pool(engine, "engine", "read seeds")
@@ -85,7 +84,7 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
     )
     generate = config.generate
     watches: list[Watch] = [
-        Budget(run, "generate", run_epoch),
+        Budget(run, "generate", engine),
         ErrorRate(generate.max_error_rate, generate.error_rate_after, run.display("rollouts")),
     ]
     if canary := Canary.of(run, SHARDS, seed_ids, done):
@@ -93,24 +92,30 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
     run_job(run, job, run.parquet_files(*SEEDS), done, total=len(seed_ids), watches=watches)
 
 
-def _with_resolved_model(run: RunDir) -> RunConfig:
-    """The configuration with the commit of a hub model, looked up once in a run's life and written down.
+def _with_commits(run: RunDir) -> RunConfig:
+    """The configuration with the commits of hub models, each looked up once in the run's life.
 
     Raises:
         InputError: no such model, no access to it, or a chat template that can't be used.
     """
-    config, engine = run.config, run.config.engine
-    if engine.kind != "vllm" or Path(models.resolve_model(engine.model)).is_dir():
-        return config
-    name = f"{engine.model}@{engine.revision or 'default'}"
-    known = run.manifest().get("revisions", {})
-    if name not in known:
-        known[name] = models.resolve_revision(engine.model, engine.revision)
-        run.note("revisions", known)
-    from music_ray.chat import ChatFormat
+    config = run.config
+    user = config.user.engine or config.engine
+    at_commit = {config.engine: with_commit(run, config.engine)}
+    if config.user.mode == "template" and user.endpoint is not None:
+        at_commit[user] = with_tokenizer_commit(run, user)
 
-    ChatFormat.load(engine.model, known[name])
-    return config.model_copy(update={"engine": engine.model_copy(update={"revision": known[name]})})
+    def role(section: UserConfig | ContrastConfig) -> UserConfig | ContrastConfig:
+        # Equal engines stay equal: roles share them.
+        engine = section.engine and at_commit.get(section.engine, section.engine)
+        return section.model_copy(update={"engine": engine})
+
+    return config.model_copy(
+        update={
+            "engine": at_commit[config.engine],
+            "user": role(config.user),
+            "contrast": role(config.contrast),
+        }
+    )
 
 
 def _pool_messages(run: RunDir) -> list[str]:

@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from music_ray.config import RunConfig, SamplingConfig
+from music_ray.config import RunConfig
 from music_ray.engines import make_engines
-from music_ray.engines.base import Completion, Engine, Prompt, RoleEngines
+from music_ray.engines.base import RoleEngines
 from music_ray.generate.neighbours import NeighbourPool
 from music_ray.generate.rollout import Cast, error_row, roll_out
+from music_ray.jobs.counting import CountingEngine
 from music_ray.jobs.metrics import Metrics
 from music_ray.schema import Rollout, seed_from_row
-
-
-@dataclass
-class CountingEngine:
-    """An engine that counts what it answers to one role."""
-
-    engine: Engine
-    role: str
-    counts: Counter[str]
-    metrics: Metrics
-
-    async def generate(self, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Completion:
-        """See Engine.generate."""
-        started = time.monotonic()
-        try:
-            completion = await self.engine.generate(prompt, sampling, seed)
-        except Exception as error:
-            self.metrics.count_error(self.role, type(error).__name__)
-            raise
-        self.metrics.count_call(self.role, completion, time.monotonic() - started)
-        counts, role = self.counts, self.role
-        counts["calls"] += 1
-        for kind in ("prompt", "cached", "completion"):
-            number = getattr(completion, f"{kind}_tokens")
-            counts[kind] += number
-            counts[f"{role}.{kind}"] += number
-        return completion
-
-    def describe(self) -> dict[str, str]:
-        """See Engine.describe."""
-        return self.engine.describe()
-
-    def close(self) -> None:
-        """See Engine.close."""
-        self.engine.close()
 
 
 class RolloutWorker:

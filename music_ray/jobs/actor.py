@@ -24,6 +24,7 @@ from music_ray.jobs.board import DRAIN, FLUSH, GO_ON, REPORT_SECONDS
 from music_ray.jobs.job import Job, Row, Worker, load_worker
 from music_ray.jobs.ledger import FencedError, ShardWriter, WrittenRows, check_epoch
 from music_ray.jobs.metrics import Metrics
+from music_ray.jobs.room import rows_at_once
 from music_ray.rundir import RunDir
 
 RESULT_SCHEMA = pa.schema([("id", pa.int64()), ("status", pa.string()), ("reason", pa.string())])
@@ -57,10 +58,10 @@ class JobActor:
         config = RunConfig.model_validate_json(config_json)
         run = RunDir(config)
         generate = config.generate
-        room = generate.rows_in_flight(config.engine)
         self._metrics = Metrics(config.name)
         check_epoch(run, job.folder)
         self._worker: Worker = load_worker(job.worker)(config, job.run_epoch, job.payload, self._metrics)
+        room = rows_at_once(job, config)  # now that the engine is up: its own number, on its own device
         self._written = WrittenRows(run, job.folder, job.run_epoch)
         self._ledger = ShardWriter(
             run,

@@ -19,6 +19,7 @@ from music_ray.errors import StageError
 from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS, start_board
 from music_ray.jobs.job import Job
 from music_ray.jobs.results import Results
+from music_ray.jobs.room import rows_expected
 from music_ray.jobs.teller import Teller
 from music_ray.jobs.usage import write_usage
 from music_ray.jobs.watch import Stop, Watch
@@ -184,7 +185,9 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
             batch_size=None,
             batch_format="pyarrow",
         )
-    at_once = -(-generate.rows_in_flight(engine) // generate.conversations_per_task)
+    # Actors know better once their engines are up, and admit as many; these queues can't be changed then.
+    expected = rows_expected(job, config, ray.cluster_resources())
+    at_once = -(-expected // generate.conversations_per_task)
     # strict: else Ray Data fuses filter, cut and actors into one, and a task is a whole file.
     tasks = rows.repartition(target_num_rows_per_block=generate.conversations_per_task, strict=True)
     return tasks.map_batches(

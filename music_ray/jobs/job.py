@@ -64,6 +64,9 @@ class Job:
     """What the worker needs besides the configuration; any values that Ray can carry."""
     config: RunConfig | None = None
     """What actors are configured with; the run's own when None."""
+    places: int | None = None
+    """Rows that an engine takes at once, where the configuration does not say it and its key-value memory
+    is not what bounds it; as its engine derives when None."""
 
 
 def load_worker(place: str) -> Callable[..., Worker]:

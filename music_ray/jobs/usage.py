@@ -32,8 +32,8 @@ def write_usage(run: RunDir, name: str, run_epoch: int, totals: dict[str, Any]) 
     run.write_text(json.dumps(numbers, indent=1), FOLDER, f"{name}-e{run_epoch:04d}.json")
 
 
-def read_usage(run: RunDir, name: str, before: int | None = None) -> Counter[str]:
-    """Sums over all starts, or over those before the start `before`.
+def read_usage(run: RunDir, name: str | None = None) -> Counter[str]:
+    """Sums over all starts of a job, or of all jobs of the run.
 
     Returns:
         gpu_seconds, cpu_seconds, engine_seconds, and counters of calls, rows and tokens; tokens also by
@@ -42,7 +42,7 @@ def read_usage(run: RunDir, name: str, before: int | None = None) -> Counter[str
     used: Counter[str] = Counter()
     selector = pafs.FileSelector(run.path(FOLDER), allow_not_found=True)
     for info in run.fs.get_file_info(selector):
-        found = re.fullmatch(rf"{re.escape(name)}-e(\d+)\.json", info.base_name)
-        if found and (before is None or int(found[1]) < before):
+        found = re.fullmatch(r"(.+)-e\d+\.json", info.base_name)
+        if found and name in (None, found[1]):
             used.update(json.loads(run.read_text(FOLDER, info.base_name)))
     return used

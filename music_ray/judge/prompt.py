@@ -1,10 +1,14 @@
 """The judge's prompt: two conversations as data, each message in a fence that its text cannot close.
 
+Nor can it end the judge's own turn: where a text imitates the control tokens of a chat template, which
+tokenizers read in any text, a space is put into them.
+
 Knows the template and the messages; it does not know which conversation should win.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from music_ray import prompts
@@ -12,6 +16,12 @@ from music_ray.engines.base import Prompt
 from music_ray.schema import Message
 
 TEMPLATE = "judge_pair.j2"
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c][^<>\n]{1,60}[|\uff5c]>|/?s>|<?/?SYS>|(?:start_of_turn|end_of_turn|bos|eos|pad|unk|mask)>)"
+    r"|\[(?=/?INST\])",
+    re.IGNORECASE,
+)
+"""The first character of a control token of the usual chat templates (Llama, Gemma, Mistral, Qwen, …)."""
 
 
 def judge_prompt(a: Sequence[Message], b: Sequence[Message]) -> Prompt:
@@ -20,8 +30,17 @@ def judge_prompt(a: Sequence[Message], b: Sequence[Message]) -> Prompt:
     What both begin with is shown once: it costs half the tokens, and says where to look.
     """
     shared = _shared(a, b)
-    text = prompts.render(TEMPLATE, shared=list(a[:shared]), a=list(a[shared:]), b=list(b[shared:]))
+    parts = {"shared": a[:shared], "a": a[shared:], "b": b[shared:]}
+    text = prompts.render(TEMPLATE, **{name: _defused(messages) for name, messages in parts.items()})
     return Prompt([{"role": "user", "content": text}])
+
+
+def _defused(messages: Sequence[Message]) -> list[Message]:
+    """The messages with a space in what a tokenizer would take for control tokens."""
+    return [
+        {"role": message["role"], "content": _CONTROL.sub(r"\g<0> ", message["content"])}
+        for message in messages
+    ]
 
 
 def _shared(a: Sequence[Message], b: Sequence[Message]) -> int:

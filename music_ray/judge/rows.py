@@ -105,6 +105,11 @@ def verdict_folder(engine: EngineConfig, sampling: SamplingConfig) -> tuple[str,
     return "judge", digest({**judge, "prompt_hash": judge_hash()}), "shards"
 
 
+def job_name(shards: tuple[str, ...]) -> str:
+    """What the job is called that writes this folder: its usage is kept under it, a name for each judge."""
+    return "-".join(shards[:-1])
+
+
 class Verdicts:
     """The verdicts of a folder, by id: 10 bytes a pair in memory."""
 

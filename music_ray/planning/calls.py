@@ -15,7 +15,7 @@ from music_ray.config import RunConfig, parse_schedule
 from music_ray.costs import engine_of_role
 from music_ray.schema import unit_interval
 
-GPU_BLOCK, CPU_BLOCK = 16, 128
+GPU_BLOCK, CPU_BLOCK = 16, 32
 """Tokens of a block of vLLM's prefix cache by device: what is cached is a whole number of them."""
 ENUMERATED_TURNS = 8
 """Up to so many turns every subset of contrast turns is counted with its probability."""

@@ -17,6 +17,7 @@ from music_ray import prompts
 from music_ray.config import RunConfig
 from music_ray.errors import MusicRayError
 from music_ray.planning.calls import Lengths
+from music_ray.planning.plan import Bounds
 from music_ray.prompts import own
 from music_ray.rundir import RunDir
 
@@ -97,6 +98,11 @@ def _sampled_batches(run: RunDir, folder: tuple[str, ...], columns: list[str]) -
     for path in (paths[number] for number in wanted):
         with run.open_parquet(path) as file:
             yield from file.iter_batches(columns=columns)
+
+
+def fills(fill: float) -> Bounds:
+    """The share of max_tokens that texts fill in the plan's three cases."""
+    return fill / 2, fill, 1.0
 
 
 def planned_lengths(config: RunConfig, seeds: SeedLengths, fill: float) -> Lengths:

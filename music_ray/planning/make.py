@@ -7,19 +7,22 @@ report compares the first with the truth; a plan that is extrapolated from rollo
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from music_ray.config import LimitsConfig
 from music_ray.identity import identity_of
 from music_ray.planning.known import Known, read_known
-from music_ray.planning.plan import PLAN_VERSION, Bounds, Plan, Quantity, add
+from music_ray.planning.plan import PLAN_VERSION, Plan, Quantity, add
 from music_ray.planning.rollouts import plan_rollouts
 from music_ray.planning.training import plan_training
 from music_ray.rundir import RunDir, digest
 
 PLAN_FILE = "plan.json"
-COSTLY = ("generate", "train", "evaluate")
-"""Stages that hold engines or GPUs."""
+COSTLY = ("generate", "judge", "train", "evaluate")
+"""Stages that hold engines or GPUs; the judge works for the pairs stage."""
+CAPPED = ("generate", "judge")
+"""Those of them that the caps of `limits` hold for, together."""
 
 
 def make_plan(run: RunDir) -> tuple[Plan, bool]:
@@ -85,51 +88,64 @@ def _read(run: RunDir) -> dict[str, Any]:
 
 def _add_totals(plan: Plan) -> None:
     """GPU hours and cost of the whole run, where every costly stage that has some is known."""
+    stages = _planned(plan, COSTLY)
     for what, unit in (("gpu_hours", "GPU hours"), ("cost", plan.currency)):
-        parts = {stage: plan.quantities.get(f"{stage}.{what}") for stage in COSTLY}
+        parts = {stage: plan.quantities.get(f"{stage}.{what}") for stage in stages}
         found = {stage: one for stage, one in parts.items() if one is not None}
         if found:
-            without = [stage for stage in COSTLY if stage not in found]
+            without = [stage for stage in stages if stage not in found]
             basis = " + ".join(found) + (f"; {', '.join(without)} not known" if without else "")
             total = add(*(one.bounds for one in found.values()))
             plan.quantities[f"total.{what}"] = Quantity.of(total, unit, basis)
 
 
+def _planned(plan: Plan, stages: Sequence[str]) -> list[str]:
+    """The stages without the judge, where the run has none."""
+    return [stage for stage in stages if stage != "judge" or "judge.calls" in plan.quantities]
+
+
 def _compare_with_limits(known: Known, plan: Plan) -> None:
-    """Says which caps the generate stage is expected to reach, or may reach."""
+    """Says which caps rollouts and judge are expected to reach together, or may reach."""
     limits: LimitsConfig = known.config.limits
-    quantities = plan.quantities
-    prompt, completion = (quantities[f"generate.{kind}_tokens"].bounds for kind in ("prompt", "completion"))
-    planned: list[tuple[str, float | None, Bounds | None, str]] = [
-        ("max_gpu_hours", limits.max_gpu_hours, _bounds(plan, "generate.gpu_hours"), " GPU hours"),
-        ("max_cost", limits.max_cost, _bounds(plan, "generate.cost"), f" {plan.currency}"),
-        ("max_tokens", limits.max_tokens, add(prompt, completion), " tokens"),
+    who = {"generate": "the rollouts", "judge": "the judge"}
+    stages = _planned(plan, CAPPED)
+    planned: list[tuple[str, float | None, tuple[str, ...], str]] = [
+        ("max_gpu_hours", limits.max_gpu_hours, ("gpu_hours",), " GPU hours"),
+        ("max_cost", limits.max_cost, ("cost",), f" {plan.currency}"),
+        ("max_tokens", limits.max_tokens, ("prompt_tokens", "completion_tokens"), " tokens"),
     ]
-    for name, limit, bounds, unit in planned:
+    for name, limit, parts, unit in planned:
         if limit is None:
             continue
-        if bounds is None:
+        counted = [stage for stage in stages if f"{stage}.{parts[0]}" in plan.quantities]
+        if "generate" not in counted:
             plan.notes.append(f"limits.{name} ({limit:,g}) can't be compared with the plan: see above")
-        elif bounds[1] > limit:
+            continue
+        if counted != stages:
+            plan.notes.append(f"limits.{name} ({limit:,g}) is compared with the rollouts alone: see above")
+        bounds = add(*(plan.quantities[f"{stage}.{part}"].bounds for stage in counted for part in parts))
+        named = " and ".join(who[stage] for stage in counted)
+        if bounds[1] > limit:
             plan.warnings.append(
-                f"the rollouts are expected to take {bounds[1]:,.6g}{unit}, limits.{name} is {limit:,.6g}: "
+                f"{named} are expected to take {bounds[1]:,.6g}{unit}, limits.{name} is {limit:,.6g}: "
                 "they will be stopped before the end; raise it, or lower seeds.num_seeds"
             )
         elif bounds[2] > limit:
             plan.warnings.append(
-                f"the rollouts may take up to {bounds[2]:,.6g}{unit}, limits.{name} is {limit:,.6g}: "
+                f"{named} may take up to {bounds[2]:,.6g}{unit}, limits.{name} is {limit:,.6g}: "
                 "they might be stopped before the end"
             )
-    whole = quantities.get("total.cost")
-    if limits.max_cost is not None and whole is not None and whole.expected > limits.max_cost:
-        rollouts = quantities.get("generate.cost")
-        if rollouts is not None and rollouts.expected <= limits.max_cost:
-            plan.warnings.append(
-                f"the whole run is expected to cost {whole.expected:,.2f} {plan.currency}, limits.max_cost "
-                f"is {limits.max_cost:,.2f}, which stops rollouts alone"
-            )
+    _compare_the_whole_run(plan, limits.max_cost, stages)
 
 
-def _bounds(plan: Plan, name: str) -> Bounds | None:
-    quantity = plan.quantities.get(name)
-    return quantity.bounds if quantity else None
+def _compare_the_whole_run(plan: Plan, max_cost: float | None, capped: Sequence[str]) -> None:
+    whole = plan.quantities.get("total.cost")
+    if max_cost is None or whole is None or whole.expected <= max_cost:
+        return
+    parts = [plan.quantities.get(f"{stage}.cost") for stage in capped]
+    if all(parts) and sum(part.expected for part in parts if part is not None) <= max_cost:
+        who = "rollouts and judge" if "judge" in capped else "rollouts"
+        plan.warnings.append(
+            f"the whole run is expected to cost {whole.expected:,.2f} {plan.currency}, limits.max_cost "
+            f"is {max_cost:,.2f}, which stops {who} alone"
+        )

@@ -74,6 +74,18 @@ def extrapolate(per_row: np.ndarray, there: int, total: int) -> tuple[float, flo
     return max(mean * there, expected - half), expected, expected + half
 
 
+def extrapolate_share(share: float, sample: int, there: int, total: int) -> tuple[float, float, float]:
+    """The same for how many of all rows do something that this share of a sample did.
+
+    Args:
+        sample: rows that the share comes from; 0 for a guess, which has no interval.
+    """
+    rest = max(0, total - there)
+    half = Z * math.sqrt(share * (1 - share) * (rest + rest**2 / sample)) if sample else 0.0
+    expected = share * total
+    return max(0.0, expected - half), expected, min(float(total), expected + half)
+
+
 def read_measured(run: RunDir, seed_ids: np.ndarray) -> Measured | None:
     """What is known of the rollouts of these seeds (int64, any order); None where there is none."""
     index = read_index(run, SHARDS).only(np.sort(seed_ids))

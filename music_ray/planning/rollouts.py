@@ -1,16 +1,15 @@
 """The plan of the generate and pairs stages: calls, tokens, memory, accepted pairs.
 
-What that costs is the business of hours.py.
+What that costs is the business of hours.py, and the judge that of judge.py.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from music_ray.config import RunConfig
 from music_ray.costs import TOKEN_KINDS
+from music_ray.jobs.room import expected_places
 from music_ray.memory.gpus import GIB
 from music_ray.memory.model_size import model_size
 from music_ray.planning.calls import (
@@ -23,14 +22,15 @@ from music_ray.planning.calls import (
     schedules,
 )
 from music_ray.planning.hours import Forecast, plan_hours
+from music_ray.planning.judge import plan_judge
 from music_ray.planning.known import Known
-from music_ray.planning.lengths import planned_lengths
-from music_ray.planning.measured import MIN_ROWS, ROLES, Measured, Z, extrapolate
+from music_ray.planning.lengths import fills, planned_lengths
+from music_ray.planning.measured import MIN_ROWS, ROLES, Measured, extrapolate, extrapolate_share
 from music_ray.planning.plan import Bounds, Plan, Quantity, scale
 
 
 def plan_rollouts(known: Known, plan: Plan) -> None:
-    """Adds generate.* and pairs.* to the plan."""
+    """Adds generate.*, pairs.* and judge.* to the plan."""
     measured = known.measured if known.measured and known.measured.is_enough else None
     forecast = _from_rows(known.num_seeds, measured) if measured else _from_lengths(known)
     quantities = plan.quantities
@@ -57,6 +57,7 @@ def plan_rollouts(known: Known, plan: Plan) -> None:
     _plan_memory(known, plan)
     plan_hours(known, plan, forecast)
     _plan_pairs(known, plan)
+    plan_judge(known, plan)
 
 
 def _from_rows(num_seeds: int, measured: Measured) -> Forecast:
@@ -88,11 +89,6 @@ def _from_lengths(known: Known) -> Forecast:
         calls_basis="contrast.mode and contrast.schedule; redraws not foreseen",
         tokens_basis=f"costs.reply_fill ({fill:g}), a guess",
     )
-
-
-def fills(fill: float) -> Bounds:
-    """The share of max_tokens that texts fill in the plan's three cases."""
-    return fill / 2, fill, 1.0
 
 
 def _per_rollout(known: Known, lengths: Lengths) -> dict[tuple[str, str], float]:
@@ -134,12 +130,12 @@ def _plan_memory(known: Known, plan: Plan) -> None:
         )
         return
     dtype = ("" if engine.gpus_per_engine else "float32") if engine.dtype == "auto" else engine.dtype
-    at_once = min(
-        engine.max_num_seqs or config.generate.rows_in_flight(engine),
-        2 * config.generate.rows_in_flight(engine),
-    )
+    places = expected_places(engine, {})
+    at_once = min(places, 2 * config.generate.rows_in_flight(places))
     gib = size.kv_bytes(dtype) * at_once / GIB
     basis = f"{at_once} requests at once, prefixes that they share counted for each"
+    if engine.gpus_per_engine and engine.max_num_seqs is None:
+        basis += "; how many an engine takes is known when it is up"
     need = Quantity(gib * expected / 2, gib * expected, gib * longest, "GiB an engine", basis)
     plan.quantities["generate.kv_gib"] = need
     if not engine.gpus_per_engine and need.expected > engine.kv_cache_gib:
@@ -165,14 +161,9 @@ def _largest(known: Known, fill: float) -> float:
 def _plan_pairs(known: Known, plan: Plan) -> None:
     """How many rollouts pass the gates."""
     share, sample, basis = _acceptance(known)
-    number = known.num_seeds
-    rest = max(0, number - known.rows_there)
-    half = Z * math.sqrt(share * (1 - share) * (rest + rest**2 / sample)) if sample else 0.0
-    expected = share * number
+    number = extrapolate_share(share, sample, known.rows_there, known.num_seeds)
     accepted = known.counts("pairs").get("accepted") if known.fits else None
-    plan.quantities["pairs.accepted"] = Quantity(
-        max(0.0, expected - half), expected, min(float(number), expected + half), "pairs", basis, accepted
-    )
+    plan.quantities["pairs.accepted"] = Quantity.of(number, "pairs", basis, accepted)
 
 
 def _acceptance(known: Known) -> tuple[float, int, str]:

@@ -15,6 +15,7 @@ _LABELS = {
     "calls.assistant": "calls of the assistant",
     "calls.user": "calls of the user simulator",
     "calls.contrast": "calls that write contrasts",
+    "calls": "calls, both orders of each pair",
     "prompt_tokens": "prompt tokens",
     "cached_tokens": "of these from the prefix cache",
     "completion_tokens": "completion tokens",
@@ -99,13 +100,15 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def one_line(plan: Plan) -> str:
-    """What the rollouts will take, for a log: tokens, and hours and cost where they are known."""
+    """What rollouts and judge will take, for a log: tokens, and hours and cost where they are known."""
     parts = [f"{plan.num_seeds:,} seeds"]
     for name, label in (
         ("generate.completion_tokens", "completion tokens"),
         ("generate.gpu_hours", "GPU hours"),
         ("generate.wall_hours", "hours"),
         ("generate.cost", plan.currency),
+        ("judge.calls", "calls of the judge"),
+        ("judge.cost", f"{plan.currency} for the judge"),
     ):
         if quantity := plan.quantities.get(name):
             low, expected, high = (f"{number:,.{0 if number >= 100 else 2}f}" for number in quantity.bounds)

@@ -17,6 +17,7 @@ from music_ray.costs import TOKEN_KINDS, spent
 from music_ray.errors import RunFolderError
 from music_ray.jobs.shards import read_batches, read_index
 from music_ray.jobs.usage import read_usage
+from music_ray.judge.rows import job_name, verdict_folder
 from music_ray.report.show import count, percent
 from music_ray.rundir import RunDir
 
@@ -35,6 +36,12 @@ _LABELS = {
     "generate.gpu_hours": "GPU hours of generate",
     "generate.cost": "cost of generate",
     "pairs.accepted": "accepted pairs",
+    "judge.pairs": "judged pairs",
+    "judge.calls": "calls of the judge",
+    "judge.prompt_tokens": "prompt tokens of the judge",
+    "judge.completion_tokens": "completion tokens of the judge",
+    "judge.gpu_hours": "GPU hours of the judge",
+    "judge.cost": "cost of the judge",
     "mix.preferences": "pairs of D in the mix",
     "mix.music": "MUSIC pairs in the mix",
     "train.tokens": "trained tokens",
@@ -134,6 +141,7 @@ def _truth(run: RunDir, manifest: dict[str, Any]) -> dict[str, float | None]:
         truth |= _generate_truth(run, generate)
     if pairs := done("pairs"):
         truth["pairs.accepted"] = pairs.get("counts", {}).get("accepted")
+        truth |= _judge_truth(run, pairs)
     if mix := done("mix"):
         truth["mix.preferences"] = mix.get("counts", {}).get("preferences")
         truth["mix.music"] = mix.get("counts", {}).get("music")
@@ -164,6 +172,25 @@ def _generate_truth(run: RunDir, record: dict[str, Any]) -> dict[str, float | No
         tokens = {role: {kind: used[f"{role}.{kind}"] for kind in TOKEN_KINDS} for role in _ROLES}
         bill = spent(used["gpu_seconds"], used["cpu_seconds"], tokens, run.config)
         truth["generate.cost"] = None if bill.unpriced else bill.cost
+    return truth
+
+
+def _judge_truth(run: RunDir, record: dict[str, Any]) -> dict[str, float | None]:
+    """Of the judge that the configuration names, over all its starts; what former judges took was not planned
+    with it."""
+    judge = run.config.pairs.judge
+    counts = record.get("counts", {}).get("judge")
+    if judge.engine is None or not counts:
+        return {}
+    used = read_usage(run, job_name(verdict_folder(judge.engine, judge.sampling)))
+    truth: dict[str, float | None] = {"judge.pairs": sum(counts.values())}
+    if used:
+        tokens = {kind: used[kind] for kind in TOKEN_KINDS}
+        bill = spent(used["gpu_seconds"], used["cpu_seconds"], {"judge": tokens}, run.config)
+        truth |= {f"judge.{kind}_tokens": used[kind] for kind in ("prompt", "completion")}
+        truth["judge.calls"] = used["calls"]
+        truth["judge.gpu_hours"] = _hours(used["gpu_seconds"])
+        truth["judge.cost"] = None if bill.unpriced else bill.cost
     return truth
 
 

@@ -33,6 +33,8 @@ from music_ray.score.rows import CONVERSATION_SCHEMA, shard_schema
 from music_ray.score.settings import scoring_config
 
 _ROWS_PER_FILE = 5_000
+_PLACES_CPU, _PLACES_GPU = 64, 512
+"""Conversations that a scorer takes at once: it keeps no keys and values that would bound them."""
 
 
 def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) -> RunDir:
@@ -118,6 +120,7 @@ def _run_job(run: RunDir, epoch: int, facts: dict[str, str], done: np.ndarray, t
         folder=(SHARDS,),
         schema=shard_schema(facts),
         run_epoch=epoch,
+        places=_PLACES_GPU if engine.gpus_per_engine else _PLACES_CPU,
     )
     watch = ErrorRate(generate.max_error_rate, generate.error_rate_after, run.display(SHARDS))
     run_job(run, job, run.parquet_files(INPUTS), done, total=total, watches=[watch])

@@ -25,7 +25,7 @@ FIELDS = [f"{name}.{field}" for name, model in SECTIONS.items() for field in mod
 
 
 def test_all_sections_are_found() -> None:
-    assert len(SECTIONS) == 29
+    assert len(SECTIONS) == 31
     assert all(issubclass(model, Section) for model in SECTIONS.values())
 
 
@@ -184,7 +184,10 @@ def test_their_possible_neighbours(overrides: list[str]) -> None:
 
 def test_the_kinds_of_key_decide_what_may_change() -> None:
     kinds = {name: field_kind(SECTIONS[name.partition(".")[0]], name.partition(".")[2]) for name in FIELDS}
-    assert [name for name, kind in kinds.items() if kind == "growth"] == ["SeedsConfig.num_seeds"]
+    assert [name for name, kind in kinds.items() if kind == "growth"] == [
+        "SeedsConfig.num_seeds",
+        "BestOfNConfig.num_prompts",
+    ]
     assert {kind for name, kind in kinds.items() if name.startswith(("PlanConfig", "RayConfig"))} == {"free"}
     assert {kind for name, kind in kinds.items() if name.startswith("SamplingConfig")} == {"identity"}
 

@@ -1,12 +1,21 @@
 """The bootstrap: against scipy, against theory, and what clustering does."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from music_ray.evaluate.stats import clustered_bootstrap
+from music_ray.evaluate.stats import (
+    Resampling,
+    bootstrap_mean,
+    clustered_bootstrap,
+    mcnemar_test,
+    sign_flip_test,
+    stratified_bootstrap,
+)
 
 
 def interval(values, groups=None, samples=4000):
@@ -59,3 +68,72 @@ def test_one_conversation_has_no_width_and_none_is_an_error():
     assert found.low == found.high == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="no values to average"):
         interval([])
+
+
+def test_strata_are_weighted_and_resampled_each_by_itself():
+    generator = np.random.default_rng(4)
+    values = generator.normal(0.0, 1.0, 80)
+    strata = [(values, np.arange(80), 3.0), (np.full(5, 10.0), np.arange(5), 1.0)]
+    found = stratified_bootstrap(strata, Resampling(samples=4000))
+    assert found.value == pytest.approx(0.75 * values.mean() + 2.5)
+    # The second stratum is a constant: what is left is three quarters of the first one's width.
+    alone = bootstrap_mean(values, np.arange(80), Resampling(samples=4000))
+    assert found.high - found.low == pytest.approx(0.75 * (alone.high - alone.low), rel=0.05)
+    with pytest.raises(ValueError, match="no values to average"):
+        stratified_bootstrap([(np.empty(0), np.empty(0), 1.0)], Resampling())
+
+
+@given(st.floats(-3, 3), st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_a_constant_has_an_interval_of_no_width(value, groups):
+    found = bootstrap_mean(np.full(len(groups), value), np.array(groups), Resampling(samples=100))
+    assert found.low == pytest.approx(value) and found.high == pytest.approx(value)
+
+
+# -- the paired tests ------------------------------------------------------------------------------
+
+
+def flips(sums):
+    """The test's p-value by trying every flip of every group."""
+    totals = [
+        abs(sum(sign * one for sign, one in zip(signs, sums, strict=True)))
+        for signs in product((1, -1), repeat=len(sums))
+    ]
+    return sum(total >= abs(sum(sums)) for total in totals) / len(totals)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 6)), min_size=1, max_size=20))
+def test_the_sign_flip_test_counts_all_flips(rows):
+    differences, groups = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    sums = [int(differences[groups == group].sum()) for group in set(groups.tolist())]
+    found = sign_flip_test(differences, groups)
+    assert found == pytest.approx(flips(sums))
+    assert sign_flip_test(-differences, groups) == pytest.approx(found)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10))
+def test_with_one_pair_a_context_it_is_mcnemar_s_test(only_first, only_second, same):
+    differences = np.repeat([1, -1, 0], [only_first, only_second, same])
+    found = sign_flip_test(differences, np.arange(len(differences))) if len(differences) else 1.0
+    assert found == pytest.approx(mcnemar_test(only_first, only_second))
+
+
+def test_mcnemar_by_hand():
+    assert mcnemar_test(0, 0) == 1.0
+    assert mcnemar_test(5, 0) == 2 / 2**5
+    assert mcnemar_test(1, 7) == pytest.approx(2 * (1 + 8) / 2**8)
+
+
+def test_ten_copies_of_a_context_prove_no_more_than_one():
+    differences = np.array([1, 1, -1, 1])
+    alone = sign_flip_test(differences, np.arange(4))
+    copied = sign_flip_test(np.repeat(differences, 10), np.repeat(np.arange(4), 10))
+    assert copied == pytest.approx(alone) == pytest.approx(10 / 16)
+    assert mcnemar_test(30, 10) < 0.003
+
+
+def test_many_contexts_take_no_time_and_no_memory():
+    generator = np.random.default_rng(1)
+    differences = generator.integers(-1, 2, 200_000)
+    found = sign_flip_test(differences, generator.integers(0, 80_000, 200_000))
+    assert 0.0 < found <= 1.0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from music_ray.jobs.usage import write_usage
+from music_ray.judge.rows import job_name, verdict_folder
 from music_ray.report.collect import collect
 from music_ray.report.plan import Comparison, read_comparison
 from music_ray.rundir import RunDir
@@ -70,6 +71,31 @@ def test_hours_and_cost_are_what_the_run_has_used(make_run: Callable[..., RunDir
     assert rows["GPU hours of generate"].truth == 1.5
     assert rows["cost of generate"].truth == 3.0
     assert rows["hours of generate"].truth == pytest.approx(60 / 3600)
+
+
+def test_what_the_judge_took_is_compared_over_all_its_starts(make_run: Callable[..., RunDir]) -> None:
+    place = {"base_url": "http://127.0.0.1:1/v1", "input_price_per_million": 1000.0}
+    engine = {"kind": "endpoint", "model": "m", "endpoint": place}
+    run = make_run(pairs={"judge": {"engine": engine}})
+    write_run(run)
+    record = run.manifest()["stages"]["pairs"]
+    counts = record["counts"] | {"judge": {"chosen": 3, "rejected": 1, "tie": 1, "invalid": 0, "errors": 1}}
+    run.finish_stage("pairs", "x", 1.0, counts=counts)
+    judge = run.config.pairs.judge
+    assert judge.engine is not None
+    name = job_name(verdict_folder(judge.engine, judge.sampling))
+    write_usage(run, name, 1, {"engine_seconds": 1.0, "calls": 10, "prompt": 3_000, "completion": 90})
+    write_usage(run, name, 2, {"engine_seconds": 1.0, "calls": 3, "prompt": 1_000, "completion": 10})
+    write_usage(run, "judge-another", 1, {"engine_seconds": 1.0, "calls": 99, "prompt": 99, "completion": 9})
+    planned = {"pairs": 5, "calls": 10, "prompt_tokens": 5_000, "completion_tokens": 100, "cost": 5}
+    write_plan(run, **{f"judge__{what}": (number,) * 3 for what, number in planned.items()})
+    assert {row.label: row.truth for row in compared(run).rows} == {
+        "judged pairs": 6,
+        "calls of the judge": 13,
+        "prompt tokens of the judge": 4_000,
+        "completion tokens of the judge": 100,
+        "cost of the judge": 4.0,
+    }
 
 
 def test_without_a_plan_there_is_nothing_to_compare(run: RunDir) -> None:

@@ -1,0 +1,131 @@
+"""The numbers of best-of-N from picks and verdicts: what results.json holds.
+
+Assembles; how a number comes about is the business of outcomes, win_rates and reliability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from music_ray.evaluate.best_of_n.outcomes import (
+    UNANSWERED,
+    JudgedBy,
+    Outcomes,
+    by_checker,
+    by_verdicts,
+    outcomes,
+)
+from music_ray.evaluate.best_of_n.questions import Comparison, Row, comparisons
+from music_ray.evaluate.best_of_n.reliability import agreement, reliability
+from music_ray.evaluate.best_of_n.win_rates import mean_checked, trend, win_rates
+from music_ray.evaluate.stats import Resampling
+from music_ray.judge.rows import Verdicts
+from music_ray.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judge's answers."""
+
+    verdicts: Verdicts
+    asked: list[int]
+    """Ids of the questions, each once."""
+    twice: list[int]
+    """Those that were asked a second time."""
+    engine: dict[str, str]
+    """kind and model."""
+
+
+def summarise(
+    run: RunDir, rows: Iterable[Row], judged: dict[str, Judged], models: list[str]
+) -> dict[str, Any]:
+    """Everything that picks and verdicts come to.
+
+    Args:
+        rows: those with status ok.
+        judged: by the name of the judge.
+        models: digests, in the order of the command.
+
+    Returns:
+        settings; comparisons, each with its pickers, selection, n and judged_by; trends over N; judges and
+        their agreement; checked, how good each picker's conversations are by the checker.
+    """
+    config = run.config
+    section, evaluate = config.best_of_n, config.evaluate
+    resampling = Resampling(evaluate.bootstrap_samples, evaluate.confidence, config.seed)
+    held = list(rows)
+    asked = comparisons(section, models)
+    found = {
+        name: outcomes(held, asked, judged_by)
+        for name, judged_by in _who_judges(judged, section.checker).items()
+    }
+    result: dict[str, Any] = {
+        "settings": {
+            "turns": section.turns,
+            "n": section.n,
+            "selection": section.selections,
+            "checker": section.checker,
+            "seed": config.seed,
+            "confidence": evaluate.confidence,
+            "bootstrap_samples": evaluate.bootstrap_samples,
+        },
+        "comparisons": [
+            {**asdict(one.comparison), "judged_by": name, **win_rates(one, resampling)}
+            for name, all_ in found.items()
+            for one in all_
+        ],
+        "trends": [
+            {"judged_by": name, **one} for name, all_ in found.items() for one in _trends(all_, resampling)
+        ],
+        "judges": {
+            name: {**one.engine, **reliability(one.verdicts, one.asked, one.twice)}
+            for name, one in judged.items()
+        },
+        "judges_agree": None,
+        "checked": _checked(held, resampling) if section.checker else [],
+    }
+    if len(judged) == 2:
+        first, second = judged.values()
+        result["judges_agree"] = agreement(first.verdicts, second.verdicts, first.asked)
+    return result
+
+
+def _who_judges(judged: dict[str, Judged], checker: str | None) -> dict[str, JudgedBy]:
+    who = {name: by_verdicts(one.verdicts) for name, one in judged.items()}
+    if checker:
+        who["checker"] = by_checker
+    return who or {"nobody": lambda question, first, second: UNANSWERED}
+
+
+def _trends(found: list[Outcomes], resampling: Resampling) -> list[dict[str, Any]]:
+    def pickers(one: Outcomes) -> tuple[str, str, str]:
+        return _who(one.comparison)
+
+    trends = []
+    for (first, second, selection), group in groupby(found, key=pickers):
+        by_n = list(group)
+        if len(by_n) > 1:
+            who = {"first": first, "second": second, "selection": selection}
+            trends.append({**who, **trend(by_n, resampling)})
+    return trends
+
+
+def _who(comparison: Comparison) -> tuple[str, str, str]:
+    return comparison.first, comparison.second, comparison.selection
+
+
+def _checked(rows: list[Row], resampling: Resampling) -> list[dict[str, Any]]:
+    values: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        for pick in row["picks"]:
+            key = pick["picker"], pick["selection"], pick["n"]
+            values.setdefault(key, []).append(np.nan if pick["checked"] is None else pick["checked"])
+    return [
+        {"picker": picker, "selection": selection, "n": n, **mean_checked(np.array(found), resampling)}
+        for (picker, selection, n), found in values.items()
+    ]

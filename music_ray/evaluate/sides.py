@@ -1,0 +1,124 @@
+"""Both sides of pairs through a scorer of files, so that an interrupted evaluation goes on where it was.
+
+The scorer is lent by the command line (music_ray.score): it takes a model's folder, a Parquet file with `id`,
+`chosen` and `rejected`, and a folder for its scores. Knows that contract, not what the scores mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from music_ray.errors import StageError
+from music_ray.evaluate.pair_sets import HubRows
+from music_ray.rundir import RunDir, digest
+from music_ray.schema import MESSAGES, Message
+
+RESULT = "scores"
+"""Where below its folder a scorer leaves its rows."""
+_SCHEMA = pa.schema([("id", pa.string()), ("chosen", MESSAGES), ("rejected", MESSAGES)])
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What other stages lend the evaluation; no stage imports another."""
+
+    check_model: Callable[[str], Any]
+    """Refuses a folder that is no reward model; what it returns has a `digest` of the model."""
+    score: Callable[[str, str, str, Sequence[str]], RunDir]
+    """Scores conversations: (model's folder, data, out, overrides); the folder of its files comes back."""
+    hub_rows: HubRows
+    """Reads a data set of the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A reward model that was named on the command line."""
+
+    name: str
+    """As the user wrote it."""
+    folder: str
+    digest: str
+    """Of the files that decide its scores."""
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's name, with a hash that tells it from others."""
+        word = re.sub(r"[^A-Za-z0-9_]+", "-", self.name)[-40:].strip("-") or "model"
+        return f"{word}-{digest(self.folder)[:6]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A pair as it goes to the scorer."""
+
+    id: str
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scorer gave, in the order of the pairs; columns are chosen and rejected."""
+
+    scores: np.ndarray
+    """[n, 2]; not a number where there is none."""
+    num_tokens: np.ndarray
+    """[n, 2]; 0 of a conversation that was not tokenised."""
+    reasons: list[str]
+    """Why a pair has a side without a score; empty where it has none such."""
+    content: str
+    """A digest of the pairs."""
+
+    def counts(self) -> dict[str, int]:
+        """Pairs by the reason why they have no score."""
+        return dict(sorted(Counter(reason for reason in self.reasons if reason).items()))
+
+
+def score_sides(
+    run: RunDir, name: str, sides: Sequence[Sides], model: Model, tools: Tools, words: Sequence[str]
+) -> Scored:
+    """Scores of pairs by one model; what an earlier start has scored is not scored again.
+
+    Args:
+        run: the evaluation's folder.
+        name: subfolder for these pairs.
+        words: overrides for the scorer.
+
+    Raises:
+        MusicRayError: as the scorer.
+    """
+    # Named by what they hold: other pairs or another model are scored beside these, not mixed with them.
+    content = digest([[one.id, one.chosen, one.rejected] for one in sides])[:12]
+    file = f"pairs-{content}.parquet"
+    if not run.exists(name, file):
+        columns = {field: [getattr(one, field) for one in sides] for field in _SCHEMA.names}
+        run.write_table(pa.table(columns, schema=_SCHEMA), name, file)
+    out = run.display(name, f"scored-{content}-{model.slug}")
+    scored = tools.score(model.folder, run.display(name, file), out, words)
+    return _read(scored, len(sides), content)
+
+
+def _read(run: RunDir, number: int, content: str) -> Scored:
+    scores = np.full((number, 2), np.nan)
+    num_tokens = np.zeros((number, 2), dtype=int)
+    reasons = [""] * number
+    seen = np.zeros((number, 2), dtype=bool)
+    for row in run.read_rows(RESULT, columns=["row", "column", "score", "num_tokens", "reason"]):
+        place = row["row"], int(row["column"] == "rejected")
+        seen[place] = True
+        num_tokens[place] = row["num_tokens"]
+        if row["score"] is not None:
+            scores[place] = row["score"]
+        else:
+            reasons[place[0]] = reasons[place[0]] or row["reason"]
+    if not seen.all():
+        missing = int((~seen).sum())
+        raise StageError(f"{missing} conversations have no row in {run.display(RESULT)}: name another --out")
+    return Scored(scores, num_tokens, reasons, content)
