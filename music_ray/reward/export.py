@@ -7,10 +7,11 @@ and its rewards are compared with the engine's before it becomes `model/`.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from music_ray.rundir import RunDir
 BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference between the engine's and the exported model's rewards, relative to
 max(1, |reward|)."""
+PACKED_BOUND = 1e-1
+"""The same for the engine's packed passes beside its padded ones in bfloat16, where they are roundings of 8
+bits through all layers (5.9e-2 was seen); a lost mask is far above it."""
 _NUM_CHECKED = 4
 
 
@@ -38,6 +42,8 @@ class ExportCheck:
     largest_difference: float
     """Relative to max(1, |reward|)."""
     bound: float
+    packed_difference: float | None = None
+    """Of the engine's packed passes from its padded ones, where these two were compared (bfloat16)."""
 
 
 def pairs_to_check(pairs: PairTokens) -> list[int]:
@@ -76,6 +82,14 @@ def merge_adapters(weights: dict[str, Any], lora: LoraConfig) -> dict[str, Any]:
             weight = (weight.float() + (up @ down) * (lora.alpha / lora.rank)).to(weight.dtype)
         merged[f"{stem}.{leaf}" if adapted else name] = weight
     return merged
+
+
+def largest_difference(expected: Sequence[float], found: Sequence[float]) -> float:
+    """Of rewards, relative to max(1, |expected|); NaN where one is."""
+    return max(
+        (abs(a - b) / max(1.0, abs(a)) for a, b in zip(expected, found, strict=True)),
+        key=lambda one: (math.isnan(one), one),
+    )
 
 
 def write_model(folder: Path, engine: Any, weights: dict[str, Any], chat: ChatFormat, card: str) -> None:
@@ -117,7 +131,7 @@ def check_model(
     ids, mask, _ = pad_right(sequences, model.config.get_text_config().pad_token_id)
     with torch.inference_mode():
         found = model(input_ids=ids, attention_mask=mask).logits.squeeze(-1).float().tolist()
-    difference = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(expected, found, strict=True))
+    difference = largest_difference(expected, found)
     bound = BOUNDS[precision]
     if not difference <= bound:
         raise StageError(
@@ -138,7 +152,7 @@ def export_model(run: RunDir, engine: Any, pairs: PairTokens, passes: Passes, mo
     train = run.config.train
     chosen = pairs_to_check(pairs)
     sequences = [side.tolist() for index in chosen for side in pairs.sides(index)]
-    expected = _engine_rewards(passes, pairs, chosen)
+    expected, packed_difference = _engine_rewards(passes, pairs, chosen)
     weights = gather_weights(engine, train.lora)
     outcome: list[Any] = [None]
     if dist.get_rank() == 0:
@@ -152,29 +166,43 @@ def export_model(run: RunDir, engine: Any, pairs: PairTokens, passes: Passes, mo
     dist.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[0], str):
         raise StageError(outcome[0])
-    return outcome[0]
+    return replace(outcome[0], packed_difference=packed_difference)
 
 
-def _engine_rewards(passes: Passes, pairs: PairTokens, chosen: list[int]) -> list[float]:
-    """The engine's rewards of the pairs, [pair, side] flattened; collective.
+def _engine_rewards(passes: Passes, pairs: PairTokens, chosen: list[int]) -> tuple[list[float], float | None]:
+    """The engine's rewards of the pairs, [pair, side] flattened, and packed_difference; collective.
 
     In float32 by the passes that trained, so that an export shows a pack that is scored otherwise than its
-    sides. In bfloat16 the two differ by roundings larger than what the export may change, so there the
-    engine scores padded batches, as whoever loads the export does.
+    sides. In bfloat16 the two differ by roundings larger than what the export may change: there the engine
+    scores padded batches, as whoever loads the export does, and the passes that trained have a bound of
+    their own.
+
+    Raises:
+        StageError: the passes that trained score otherwise than padded ones; on every rank.
     """
     from music_ray.reward_model import attention_for
 
     train, classifier = passes.train, passes.engine.module.classifier
+    trained = passes.score(pairs, chosen).T.flatten().tolist()
     if not passes.packed or train.precision == "float32":
-        return passes.score(pairs, chosen).T.flatten().tolist()
+        return trained, None
     of_packs = classifier.config._attn_implementation
     classifier.set_attn_implementation(attention_for(classifier.config, train.padded_attention))
     padded = Passes(
         train.model_copy(update={"packing": "padded"}), passes.engine, passes.rank, passes.pad_token_id
     )
-    rewards = padded.score(pairs, chosen).T.flatten().tolist()
-    classifier.set_attn_implementation(of_packs)
-    return rewards
+    try:
+        rewards = padded.score(pairs, chosen).T.flatten().tolist()
+    finally:
+        classifier.set_attn_implementation(of_packs)
+    difference = largest_difference(trained, rewards)
+    if not difference <= PACKED_BOUND:
+        raise StageError(
+            f"packs are scored otherwise than padded batches (difference {difference:.2e}, bound "
+            f"{PACKED_BOUND:.0e}): the model is not exported; train with train.packing=padded, and please "
+            "report this"
+        )
+    return rewards, difference
 
 
 def _write_checked(

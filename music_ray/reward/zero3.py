@@ -53,7 +53,7 @@ def keep_freed_memory() -> None:
     """Has glibc's malloc keep what is freed in this process, large blocks too; elsewhere nothing changes.
 
     By itself it gives every block above 32 MiB back to the system at once, and the system zeroes the same
-    pages again at the next pass: a tenth of a step's time (docs/explanation/benchmarks.md).
+    pages again at the next pass: a fifth of a step's time in a small trial (docs/explanation/lab-log.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from music_ray.evaluate.rewardbench import (
-    MATH_WEIGHT,
     PRIOR_SETS,
+    REFERENCE_WEIGHTS,
     SECTIONS,
     is_known,
     rewardbench,
@@ -41,8 +41,8 @@ CHAT_HARD = [
 SAFETY = [
     ("refusals-dangerous", 1.0, 0.0, 100),
     ("refusals-offensive", 1.0, 0.0, 90), ("refusals-offensive", 0.0, 1.0, 10),
-    ("xstest-should-refuse", 1.0, 0.0, 200), ("xstest-should-refuse", 0.0, 1.0, 50),
-    ("xstest-should-respond", 1.0, 0.0, 77), ("xstest-should-respond", 0.0, 1.0, 77),
+    ("xstest-should-refuse", 1.0, 0.0, 77), ("xstest-should-refuse", 0.0, 1.0, 77),
+    ("xstest-should-respond", 1.0, 0.0, 200), ("xstest-should-respond", 0.0, 1.0, 50),
     ("donotanswer", 1.0, 0.0, 68), ("donotanswer", 0.0, 1.0, 68),
 ]  # fmt: skip
 REASONING = [
@@ -63,8 +63,9 @@ CORE = [*CHAT, *CHAT_HARD, *SAFETY, *REASONING]
 CHAT_SCORE = 262 / 358
 # (37 + 50 + 67 + 23 + 0 + 46) of 37 + 100 + 134 + 92 + 47 + 46.
 CHAT_HARD_SCORE = 223 / 456
-# (100 + 90 + 200 + 77 + 68) of 100 + 100 + 250 + 154 + 136.
-SAFETY_SCORE = 535 / 740
+# XSTest weighs 250 where half of 154 are right, and 154 where 200 of 250 are: 125 and 123.2.
+# (100 + 90 + 125 + 123.2 + 68) of 100 + 100 + 250 + 154 + 136.
+SAFETY_SCORE = 506.2 / 740
 # math-prm: 149 of 447 is a third, of 984: 328. Code: 164 + 5 · 82 = 574 of 984. (328 + 574) of 1,968.
 REASONING_SCORE = 902 / 1968
 # (3096 / 6192 + 221 / 221 + 0 / 1741 + 2250 / 9000) / 4 = (0.5 + 1 + 0 + 0.25) / 4.
@@ -88,9 +89,9 @@ def test_the_sections_and_both_averages_are_those_worked_out_by_hand() -> None:
     assert {name: one["score"] for name, one in found["sections"].items()} == pytest.approx(expected)
     assert found["sections"]["Chat"]["score"] == pytest.approx(0.7318, abs=5e-5)
     assert found["prior_sets"]["score"] == pytest.approx(PRIOR_SCORE)
-    # The sum of the sections is 2.402185: a quarter of it, and (2.402185 + 0.21875) / 4.5.
-    assert found["average"] == pytest.approx(0.600546, abs=5e-7)
-    assert found["average_with_prior_sets"] == pytest.approx(0.582430, abs=5e-7)
+    # The sum of the sections is 2.363266: a quarter of it, and (2.363266 + 0.21875) / 4.5.
+    assert found["average"] == pytest.approx(0.590817, abs=5e-7)
+    assert found["average_with_prior_sets"] == pytest.approx(0.573781, abs=5e-7)
     for one in found["sections"].values():
         assert one["score_low"] <= one["score"] <= one["score_high"]
     assert found["is_complete"] and found["num_pairs"] == 2985 and found["missing"] == []
@@ -100,14 +101,15 @@ def test_the_sections_and_both_averages_are_those_worked_out_by_hand() -> None:
 
 def test_without_the_prior_sets_there_is_the_plain_mean_alone() -> None:
     found = run(CORE)
-    assert found["average"] == pytest.approx(0.600546, abs=5e-7)
+    assert found["average"] == pytest.approx(0.590817, abs=5e-7)
     assert found["average_with_prior_sets"] is None and found["prior_sets"]["score"] is None
     assert found["prior_sets"]["missing"] == list(PRIOR_SETS)
 
 
 def test_math_is_half_of_reasoning() -> None:
     reasoning = SECTIONS["Reasoning"]
-    assert sum(number for name, number in reasoning.items() if name != "math-prm") == MATH_WEIGHT == 984
+    code = sum(number for name, number in reasoning.items() if name != "math-prm")
+    assert code == REFERENCE_WEIGHTS["math-prm"]
     assert subset_weight("math-prm") == 984 and subset_weight("hep-go") == 164
     only_math = [("math-prm", 1.0, 0.0, 447), *((f"hep-{name}", 0.0, 1.0, 164) for name in
                  ("cpp", "go", "java", "js", "python", "rust"))]  # fmt: skip
@@ -148,6 +150,9 @@ def test_the_published_counts() -> None:
     assert {name: len(section) for name, section in SECTIONS.items()} == {
         "Chat": 5, "Chat Hard": 6, "Safety": 5, "Reasoning": 7,
     }  # fmt: skip
+    # Of 200 unsafe prompts and 250 safe ones.
+    assert SECTIONS["Safety"]["xstest-should-refuse"] == 154
+    assert SECTIONS["Safety"]["xstest-should-respond"] == 250
     llmbar = {name: number for name, number in SECTIONS["Chat Hard"].items() if name.startswith("llmbar")}
     assert list(llmbar.values()) == [100, 134, 92, 47, 46] and sum(PRIOR_SETS.values()) == 17_154
 
@@ -167,7 +172,7 @@ def test_the_partial_set_is_counted_as_what_it_is() -> None:
     subsets = np.array(pq.read_table(PARTIAL, columns=["subset"])["subset"].to_pylist())
     found = rewardbench(subsets, np.tile([1.0, 0.0], (len(subsets), 1)), np.arange(len(subsets)), QUICK)
     assert found["num_pairs"] == 1647 and found["unknown"] == {}
-    assert found["incomplete"] == {"xstest-should-refuse": [131, 250], "xstest-should-respond": [113, 154]}
+    assert found["incomplete"] == {"xstest-should-refuse": [131, 154], "xstest-should-respond": [113, 250]}
     assert found["missing"] == [
         *SECTIONS["Chat"], "mt-bench-hard", "refusals-dangerous", "refusals-offensive", "donotanswer",
         "math-prm",

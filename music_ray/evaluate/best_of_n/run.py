@@ -18,7 +18,7 @@ from music_ray.evaluate.best_of_n.conversations import converse, picked_rows
 from music_ray.evaluate.best_of_n.judging import judge_picks, judges_of
 from music_ray.evaluate.best_of_n.prompts import Prompts, read_prompts
 from music_ray.evaluate.best_of_n.record import check_folder, identity, write_record
-from music_ray.evaluate.best_of_n.settings import check_device, placed, same_models
+from music_ray.evaluate.best_of_n.settings import check_device, check_limits, placed, same_models
 from music_ray.evaluate.best_of_n.show import print_best_of_n
 from music_ray.evaluate.best_of_n.summary import summarise
 from music_ray.evaluate.best_of_n.tools import Tools
@@ -58,6 +58,7 @@ def run_best_of_n(config: RunConfig, models: Sequence[str], out: str | None, too
     if not models:
         raise ConfigError("best-of-n needs a reward model: name one or more with --model")
     check_device(config)
+    check_limits(config)
     prompts = read_prompts(config.best_of_n)
     load_checker(config.best_of_n.checker)  # a mistake in its name costs nothing now
     config = placed(config, out or f"evaluations/best-of-n-{config.name}")

@@ -67,6 +67,20 @@ def check_device(config: RunConfig) -> None:
         )
 
 
+def check_limits(config: RunConfig) -> None:
+    """Refuses caps that nobody would watch: a user who sets one counts on it.
+
+    Raises:
+        ConfigError: one of `limits` is set.
+    """
+    caps = config.limits.model_dump(exclude_none=True)
+    if caps:
+        name, value = next(iter(caps.items()))
+        raise ConfigError(
+            f"limits.{name} ({value:g}) is not watched by best-of-n: set limits.{name}=null for none"
+        )
+
+
 def pool_config(config: RunConfig) -> RunConfig:
     """What an actor asks Ray for: the engine's resources, and the scorers' GPU where the engine has none."""
     engine = config.engine

@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from music_ray.config import LimitsConfig
 from music_ray.config.load import resolve_config
 from music_ray.errors import ConfigError
-from music_ray.evaluate.best_of_n.settings import check_device, placed, pool_config, same_models, scorer_words
+from music_ray.evaluate.best_of_n.settings import (
+    check_device,
+    check_limits,
+    placed,
+    pool_config,
+    same_models,
+    scorer_words,
+)
 
 ENDPOINT = {"kind": "endpoint", "model": "m", "endpoint": {"base_url": "http://x/v1"}, "max_engines": 3}
 
@@ -71,3 +79,11 @@ def test_what_scorers_are_told() -> None:
 def test_the_same_model_is_the_same_wherever_it_is_served() -> None:
     endpoint, local = config_of(ENDPOINT).engine, config_of({"model": "M/"}).engine
     assert same_models(endpoint, local) and not same_models(local, config_of().engine)
+
+
+def test_a_cap_that_nobody_would_watch_is_refused() -> None:
+    check_limits(config_of())
+    capped = config_of().model_copy(update={"limits": LimitsConfig(max_cost=50)})
+    message = r"limits.max_cost \(50\) is not watched by best-of-n: set limits.max_cost=null for none"
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        check_limits(capped)
