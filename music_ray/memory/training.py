@@ -25,7 +25,9 @@ REDUCE_BUCKET = 500_000_000
 PREFETCH_BUCKET = 50_000_000
 REUSE_DISTANCE = 1_000_000_000
 """DeepSpeed's defaults, in elements (reduce_bucket_size, stage3_prefetch_bucket_size,
-stage3_max_reuse_distance): reward/zero3.py leaves them as they are, and a test compares."""
+stage3_max_reuse_distance): reward/zero3.py leaves them as they are on GPUs, and a test compares."""
+CPU_REDUCE_BUCKET = 4_000_000
+"""reduce_bucket_size on the CPU, where messages are cheap and reward/zero3.py sets it."""
 
 PROCESS = 1.2 * GIB
 """Of a worker on the CPU besides: Python, torch, transformers, DeepSpeed, Ray (measured: 0.8 GiB of memory of
@@ -100,7 +102,7 @@ def training_memory(size: ModelSize, train: TrainConfig, world_size: int) -> Mem
     optimizer = 3 * _FLOAT32 * trained / world_size
     step = min(train.zero.sub_group_size, trained / world_size) * _FLOAT32 * (2 if on_gpu else 3)
     kept = activations(size, train)
-    bucket = _FLOAT32 * min(REDUCE_BUCKET, trained)
+    bucket = _FLOAT32 * min(reduce_bucket(train), trained)
     gathered = _gathered_at_the_turn(size, train, world_size)
     moments = [gathered + bucket, _end_of_backward(size, train, world_size), gathered + step]
     if on_gpu:
@@ -116,11 +118,16 @@ def training_memory(size: ModelSize, train: TrainConfig, world_size: int) -> Mem
         gradients=gradients,
         optimizer=optimizer,
         activations=kept,
-        working=(_FLOAT32 * REDUCE_BUCKET if on_gpu else bucket) + max(moments),
+        working=(_FLOAT32 * reduce_bucket(train) if on_gpu else bucket) + max(moments),
         process=CUDA_CONTEXT if on_gpu else PROCESS,
         host=host,
         export=2.0 * width * total,
     )
+
+
+def reduce_bucket(train: TrainConfig) -> int:
+    """Gradients that are reduced together, in elements."""
+    return REDUCE_BUCKET if train.use_gpu else CPU_REDUCE_BUCKET
 
 
 def num_trained(size: ModelSize, lora: LoraConfig | None) -> int:
@@ -227,9 +234,9 @@ def _end_of_backward(size: ModelSize, train: TrainConfig, world_size: int) -> fl
     embeddings = size.embedding_parameters
     gathered = _gathered(min(size.parameters, embeddings + PREFETCH_BUCKET), train, world_size)
     if train.lora is not None:
-        return gathered + _FLOAT32 * min(REDUCE_BUCKET, num_trained(size, train.lora))
+        return gathered + _FLOAT32 * min(reduce_bucket(train), num_trained(size, train.lora))
     whole = bytes_per_weight(train) * embeddings
-    return gathered + whole + _FLOAT32 * max(min(REDUCE_BUCKET, size.parameters), embeddings)
+    return gathered + whole + _FLOAT32 * max(min(reduce_bucket(train), size.parameters), embeddings)
 
 
 def _gathered(elements: float, train: TrainConfig, world_size: int) -> float:

@@ -15,11 +15,10 @@ import warnings
 from typing import Any
 
 from music_ray.config import LoraConfig, TrainConfig
+from music_ray.memory.training import CPU_REDUCE_BUCKET
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Of mallopt(3)."""
-_CPU_BUCKET = 4_000_000
-"""Parameters whose gradients are reduced together."""
 
 
 def prepare_process(train: TrainConfig) -> None:
@@ -74,7 +73,7 @@ def deepspeed_config(train: TrainConfig) -> dict[str, Any]:
         # Gradients wait in the bucket, which by default holds those of 500 million parameters: that is
         # for networks whose every message is dear. And gloo has no reduce-scatter of its own, only copies
         # around its all-reduce.
-        zero |= {"reduce_bucket_size": _CPU_BUCKET, "reduce_scatter": False}
+        zero |= {"reduce_bucket_size": CPU_REDUCE_BUCKET, "reduce_scatter": False}
     for key, device in (
         ("offload_optimizer", train.zero.offload_optimizer),
         ("offload_param", train.zero.offload_parameters),

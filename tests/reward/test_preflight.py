@@ -138,14 +138,16 @@ def test_too_small_a_disk_is_refused(
     assert str(caught.value).endswith("has 0.0 GiB free: free some, or lower train.keep_checkpoints")
 
 
-def test_the_plan_counts_with_deepspeed_s_defaults() -> None:
+@pytest.mark.parametrize("use_gpu", [True, False])
+def test_the_plan_counts_with_what_deepspeed_is_told(use_gpu: bool) -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     from music_ray.memory import training
     from music_ray.reward.zero3 import deepspeed_config
 
-    set_here = deepspeed_config(TrainConfig())["zero_optimization"]
+    train = TrainConfig(use_gpu=use_gpu)
+    set_here = deepspeed_config(train)["zero_optimization"]
     zero = DeepSpeedZeroConfig(**set_here)
-    assert zero.reduce_bucket_size == training.REDUCE_BUCKET
+    assert zero.reduce_bucket_size == training.reduce_bucket(train)
     assert zero.prefetch_bucket_size == training.PREFETCH_BUCKET
     assert zero.max_reuse_distance == training.REUSE_DISTANCE
