@@ -13,8 +13,8 @@ WIDTH = 10**9
 RUN_WIDTH = 10**7
 """Seeds of one run of a part: 100 runs give sets without a common seed."""
 PARTS: tuple[str, ...] = (
-    "corpus", "preferences", "prompts", "dev", "S1", "S2", "S3", "S4", "S5", "S6", "S6_control", "S7",
-    "best_of_n",
+    "corpus", "preferences", "prompts", "dev", "S1", "S2", "S3", "S4", "S4_control", "S5", "S6",
+    "S6_control", "S7", "best_of_n",
 )  # fmt: skip
 """S2: first messages that the language model samples from. prompts: the same for training data. dev: whatever
 is looked at before the hypotheses are tested."""

@@ -9,6 +9,7 @@ once on the rejected side, under another user message. In the others, lengths ar
     S2  errors that a language model made by itself, corrected (from its samples)
     S3  errors that a contrast does not make
     S4  choices that are right alone, but contradict an earlier one
+    S4_control  choices that repeat an earlier one where that is not to be had
     S5  S1 in longer conversations
     S6  S1 where the user complains of the right reply and is content with the wrong one
     S6_control  the same the other way round: complaints where they belong
@@ -31,7 +32,7 @@ from music_ray.miniature.check import Turn, examine, wrong_turns
 from music_ray.miniature.language import COMPLAINTS, CONTENT, tokens
 from music_ray.miniature.mistakes import OUTSIDE_CONTRAST, mistaken, modify_instruction
 from music_ray.miniature.parts import seeds, split_of_part
-from music_ray.miniature.place import is_sound, reply_at, spoil
+from music_ray.miniature.place import Place, is_sound, reply_at, spoil
 from music_ray.miniature.reading import replace_request, with_mood
 from music_ray.miniature.world import WORLD, World, conversation, read_letters
 from music_ray.schema import Message, content_id, count_user_turns
@@ -108,10 +109,13 @@ class Batch:
     ) -> Iterator[tuple[int, Cell, list[Message], random.Random]]:
         """Seed, cell, conversation and random source, for the cells that still want pairs in turn.
 
+        No two conversations have the same user messages.
+
         Args:
             operations: what is to be asked for at some turns.
         """
         cells = list(self.quota)
+        known: set[int] = set()
         split = split_of_part(self.part)
         for seed in seeds(self.part, self.run):
             cells = [cell for cell in cells if not kept.is_full(cell)]
@@ -121,7 +125,10 @@ class Batch:
             rng = random.Random(f"mistake {self.suite} {seed}")
             asked = operations(cell, rng) if operations else None
             messages = conversation(seed, cell[0], split=split, world=self.world, operations=asked)
-            yield seed, cell, messages, rng
+            asked_before = len(known)
+            known.add(content_id([message["content"] for message in messages[::2]]))
+            if len(known) > asked_before:
+                yield seed, cell, messages, rng
         raise ValueError(f"{self.suite}: the seeds of run {self.run} give too few pairs: ask for fewer")
 
 
@@ -157,27 +164,33 @@ def exchangeable_pairs(batch: Batch, kinds: dict[str, float]) -> list[SuitePair]
         kinds: mistakes with weights; they come in these shares as far as lengths can be balanced.
     """
     kept: Exchangeable[SuitePair] = Exchangeable(dict(batch.quota))
-    total = sum(kinds.values())
     for seed, cell, messages, rng in batch.conversations(kept):
+        wanted = _wanted_kinds(kept, cell, kinds)
         # Drawn before it is known which are possible here: else each kind would get the requests at which
-        # the others are impossible. The room above its share makes up for kinds that a cell can't have.
-        # For the last pairs every kind is taken: some find no match among few.
-        quota = batch.quota[cell]
-        is_ending = len(kept.kept[cell]) > 0.95 * quota - 4
-        room = {kind: 1.5 * quota * weight / total for kind, weight in kinds.items()}
-        open_kinds = [kind for kind in kinds if is_ending or kept.num_kept[cell, kind] < room[kind]]
-        kind = rng.choices(open_kinds, [kinds[kind] for kind in open_kinds])[0]
-        reply = None
-        if RARE in open_kinds and (reply := mistaken(RARE, messages, cell[1], rng, world=batch.world)):
-            kind = RARE
-        reply = reply or mistaken(kind, messages, cell[1], rng, world=batch.world)
-        if reply is None:
-            continue
-        rejected = spoil(messages, cell[1], reply)
-        pair = _pair(batch, seed, cell[1], kind, messages, rejected)
-        if pair is not None:
-            kept.offer(cell, kind, *counts(messages, rejected), pair)
+        # the others are impossible.
+        kind = rng.choices(wanted, [kinds[one] for one in wanted])[0]
+        for one in (RARE, kind) if RARE in wanted else (kind,):
+            reply = mistaken(one, messages, cell[1], rng, world=batch.world)
+            if reply is not None:
+                rejected = spoil(messages, cell[1], reply)
+                pair = _pair(batch, seed, cell[1], one, messages, rejected)
+                if pair is not None:
+                    kept.offer(cell, one, *counts(messages, rejected), pair)
+                break
     return kept.all()
+
+
+def _wanted_kinds(kept: Exchangeable[SuitePair], cell: Cell, kinds: dict[str, float]) -> list[str]:
+    """The kinds of which a cell has not enough: half as many again as its share, for some can't be had there.
+
+    For the last pairs every kind is wanted: of some none finds its mirror image among few.
+    """
+    quota, total = kept.quota[cell], sum(kinds.values())
+    if len(kept.kept[cell]) > 0.95 * quota - 4:
+        return list(kinds)
+    return [
+        kind for kind, weight in kinds.items() if kept.num_kept[cell, kind] < 1.5 * quota * weight / total
+    ]
 
 
 Counts = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int]]
@@ -244,11 +257,7 @@ def _mirrored_contrasts(batch: Batch) -> list[SuitePair]:
 def _contradictions(batch: Batch) -> list[SuitePair]:
     """S4: which of two letters is chosen first is mirrored, and with it what contradicts that."""
     kept: Exchangeable[SuitePair] = Exchangeable(dict(batch.quota))
-
-    def two_choices(cell: Cell, rng: random.Random) -> dict[int, str]:
-        return {rng.randrange(1, cell[1]): "favourite", cell[1]: "favourite"}
-
-    for seed, cell, messages, rng in batch.conversations(kept, two_choices):
+    for seed, cell, messages, rng in batch.conversations(kept, _two_choices):
         second = cell[1]
         other = mistaken("self_contradiction", messages, second, rng, world=batch.world)
         if other is None:
@@ -262,6 +271,24 @@ def _contradictions(batch: Batch) -> list[SuitePair]:
         mirrored = (begun_otherwise, spoil(begun_otherwise, second, chosen))
         kept.keep_all(cell, _both(batch, seed, second, "self_contradiction", sides, mirrored))
     return kept.all()
+
+
+def _repeated_choices(batch: Batch) -> list[SuitePair]:
+    """S4_control: the second choice is among other letters, so that the first letter again is wrong."""
+    kept: Exchangeable[SuitePair] = Exchangeable(dict(batch.quota))
+    for seed, cell, messages, _ in batch.conversations(kept, _two_choices):
+        first = next(turn for turn in examine(messages) if _is_choice(turn))
+        place = Place.of(messages, cell[1])
+        if place is not None and place.is_usable(first.reply, batch.world):
+            rejected = spoil(messages, cell[1], first.reply)
+            pair = _pair(batch, seed, cell[1], "repeated_choice", messages, rejected)
+            if pair is not None and read_letters(first.reply) not in place.expectation.x:
+                kept.keep_all(cell, [pair])
+    return kept.all()
+
+
+def _two_choices(cell: Cell, rng: random.Random) -> dict[int, str]:
+    return {rng.randrange(1, cell[1]): "favourite", cell[1]: "favourite"}
 
 
 def _is_choice(turn: Turn) -> bool:
@@ -308,6 +335,7 @@ SUITES: dict[str, tuple[Callable[[Batch], list[SuitePair]], tuple[Cell, ...]]] =
     "S1": (_mirrored_contrasts, EARLY),
     "S3": (_early_slips, EARLY),
     "S4": (_contradictions, CHOICES),
+    "S4_control": (_repeated_choices, CHOICES),
     "S5": (_mirrored_contrasts, LONG),
     "S6": (_mirrored_contrasts, EARLY),
     "S6_control": (_mirrored_contrasts, EARLY),

@@ -11,10 +11,10 @@ from music_ray.miniature.mistakes import OUTSIDE_CONTRAST
 from music_ray.miniature.place import is_sound, reply_at
 from music_ray.miniature.reading import parse
 from music_ray.miniature.suites import CHOICES, EARLY, FINAL, LONG, SUITES, build, counts, replies
-from tests.miniature.surface import auc, lengths, reply_features, user_features
+from tests.miniature.surface import auc, lengths, likeness_features, reply_features, user_features
 
 SIZE = 1_000
-CELLS = {"S4": CHOICES, "S5": LONG, "S7": FINAL}
+CELLS = {"S4": CHOICES, "S4_control": CHOICES, "S5": LONG, "S7": FINAL}
 MIRRORED = ("S1", "S4", "S5", "S6", "S6_control")
 
 
@@ -34,7 +34,7 @@ def test_exactly_one_reply_is_wrong_and_the_final_one_is_right(suites, name):
         if not name.startswith("S6"):
             assert pair.chosen[::2] == pair.rejected[::2]
         if name != "S7":
-            assert pair.error_turn < pair.num_turns or name == "S4"
+            assert pair.error_turn < pair.num_turns
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -135,6 +135,14 @@ def test_contradicting_replies_are_each_right_alone(suites):
         assert turn.reply not in turn.expectation.options
 
 
+def test_repeating_a_choice_is_wrong_in_the_control(suites):
+    for pair in suites["S4_control"]:
+        at = reply_at(pair.error_turn)
+        assert pair.rejected[at]["content"] in replies(pair.rejected[:at])
+    assert auc(suites["S4"], likeness_features) > 0.95
+    assert auc(suites["S4_control"], likeness_features) > 0.95  # by the opposite sign
+
+
 def test_a_suite_is_a_function_of_its_run():
     again, other = (build("S3", 60, run=run) for run in (0, 1))
     assert [pair.row() for pair in again] == [pair.row() for pair in build("S3", 60)]
@@ -153,7 +161,9 @@ def test_rows_have_ids_of_their_own(suites):
 
 
 def test_what_is_no_suite_is_refused():
-    with pytest.raises(ValueError, match="no suite 'S9': one of S1, S3, S4, S5, S6, S6_control, S7, S2"):
+    with pytest.raises(
+        ValueError, match="no suite 'S9': one of S1, S3, S4, S4_control, S5, S6, S6_control, S7, S2"
+    ):
         build("S9")
     with pytest.raises(ValueError, match=r"S2 is made of a language model's samples"):
         build("S2")
