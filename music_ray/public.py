@@ -32,6 +32,13 @@ def without_places(text: str) -> str:
     return _URI_OPTIONS.sub(r"\1", _CREDENTIALS.sub("", text))
 
 
+def public_place(place: str) -> str:
+    """without_places for a file or folder that a user has named: spaces may stand in its path."""
+    if place.startswith(("/", "~", "file://")):
+        return f"…/{place.rstrip('/').rpartition('/')[2]}"
+    return without_places(place)
+
+
 def _public(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _public(inner) for key, inner in value.items()}

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from music_ray import models, preflight
 from music_ray.config import RunConfig
@@ -19,6 +19,10 @@ from music_ray.config.load import load_config, parse_yaml, resolve_config
 from music_ray.errors import InputError
 from music_ray.progress import duration, say
 from music_ray.rundir import STAGES, RunDir, digest, open_filesystem
+
+if TYPE_CHECKING:
+    from music_ray.evaluate.best_of_n.tools import Tools as BestOfNTools
+    from music_ray.evaluate.sides import Tools
 
 
 def run_stages(
@@ -78,17 +82,32 @@ def config_of_run(folder: str) -> RunConfig:
     return resolve_config(values | {"name": name, "runs_dir": parent or slash or "."})
 
 
+def evaluation_tools() -> Tools:
+    """What evaluation needs of other stages."""
+    from music_ray.evaluate.sides import Tools
+    from music_ray.generate.hub import hub_rows
+    from music_ray.score.model import open_model
+    from music_ray.score.run import run_score
+
+    return Tools(check_model=open_model, score=run_score, hub_rows=hub_rows)
+
+
 def run_best_of_n(config: RunConfig, model_names: Sequence[str], out: str | None) -> None:
     """Best-of-N, with what other stages lend it; see music_ray.evaluate.best_of_n.run."""
     from music_ray.evaluate.best_of_n.run import best_of_n_command
+
+    best_of_n_command(config, model_names, out, best_of_n_tools())
+
+
+def best_of_n_tools() -> BestOfNTools:
+    """What best-of-N needs of other stages."""
     from music_ray.evaluate.best_of_n.tools import Tools
     from music_ray.generate.speakers import Speakers
     from music_ray.score.model import open_model
     from music_ray.score.settings import scoring_config
     from music_ray.score.worker import ScoreWorker
 
-    tools = Tools(open_model, scoring_config, scorer=ScoreWorker, speakers=Speakers)
-    best_of_n_command(config, model_names, out, tools)
+    return Tools(open_model, scoring_config, scorer=ScoreWorker, speakers=Speakers)
 
 
 def _is_finished(run: RunDir, stage: str, stages: Sequence[str]) -> bool:

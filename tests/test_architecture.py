@@ -21,7 +21,7 @@ SHARED = (
     "public", "ray_session", "revisions", "reward_model", "run_lock", "rundir", "score_section",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
-ENTRY = ("cli", "run", "__main__", "bench")
+ENTRY = ("cli", "run", "__main__", "bench", "replicate")
 
 HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "peft", "sklearn", "matplotlib"}
 MAY_LOAD_AT_ONCE = {

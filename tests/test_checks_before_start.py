@@ -115,7 +115,7 @@ def test_folders_that_are_no_instruct_model(model: Path) -> None:
 
 
 def test_an_unknown_demo_model() -> None:
-    message = "unknown model demo:gpt-7: the only demo model is demo:smollm2-135m-instruct"
+    message = "unknown model demo:gpt-7: the demo models are demo:smollm2-135m-instruct and demo:miniature"
     assert refusal(config_of("engine.model=demo:gpt-7"), "generate") == message
     with pytest.raises(InputError) as caught:
         models.resolve_model("demo:gpt-7")

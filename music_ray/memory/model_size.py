@@ -107,7 +107,9 @@ def model_size(name: str, revision: str | None = None) -> ModelSize | None:
 
 def _configuration(name: str, revision: str | None) -> dict[str, Any] | None:
     if name.startswith("demo:"):
-        folder = models.demo_model_dir() if name == models.DEMO_MODEL else None
+        folder = {
+            models.DEMO_MODEL: models.demo_model_dir(), models.MINIATURE_MODEL: models.miniature_model_dir()
+        }.get(name)  # fmt: skip
     else:
         folder = Path(name).expanduser()
     if folder is not None and (folder / "config.json").is_file():

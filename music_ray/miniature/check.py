@@ -99,6 +99,12 @@ def compare(a: Sequence[Message], b: Sequence[Message]) -> Verdict:
     return Verdict.A if left > right else Verdict.B
 
 
+def share_right(messages: Sequence[Message], answer: str | None = None) -> float:
+    """The share of right replies: best_of_n.checker=music_ray.miniature.check:share_right."""
+    del answer  # a checker gets one; here the conversation says it all
+    return float(_share(messages))
+
+
 def _share(conversation: Sequence[Message]) -> Fraction:
     turns = examine(conversation)
     return Fraction(sum(turn.right for turn in turns), max(len(turns), 1))

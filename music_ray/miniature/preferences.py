@@ -19,7 +19,7 @@ from music_ray.miniature.language import CONTRAST_TEMPLATE
 from music_ray.miniature.mistakes import foreign_reply, modify_instruction
 from music_ray.miniature.parts import seeds, split_of_part
 from music_ray.miniature.place import reply_at, spoil
-from music_ray.miniature.suites import ALL_KINDS, FINAL, Batch, exchangeable_pairs
+from music_ray.miniature.suites import ALL_KINDS, FINAL, Batch, Cell, exchangeable_pairs
 from music_ray.miniature.world import WORLD, World, conversation
 from music_ray.prompts import own
 from music_ray.schema import Message, content_id
@@ -30,15 +30,18 @@ CONTRAST_SHARE = 0.35
 """Share of the corpus' rows that teach the contrast prompt."""
 
 
-def preference_rows(num_pairs: int, *, run: int = 0, world: World = WORLD) -> list[dict[str, Any]]:
+def preference_rows(
+    num_pairs: int, *, run: int = 0, world: World = WORLD, cells: Sequence[Cell] = FINAL
+) -> list[dict[str, Any]]:
     """D: pairs of 1 to 4 turns, as many of each, that differ in the final reply alone.
 
     Args:
         num_pairs: so many or a few more.
-        run: 0 to 99; runs share no conversation.
+        run: 0 to 99; runs share no conversation seed.
+        cells: other numbers of turns.
     """
-    per_cell = 2 * math.ceil(num_pairs / (2 * len(FINAL)))
-    batch = Batch("preferences", "preferences", dict.fromkeys(FINAL, per_cell), run, world)
+    per_cell = 2 * math.ceil(num_pairs / (2 * len(cells)))
+    batch = Batch("preferences", "preferences", dict.fromkeys(cells, per_cell), run, world)
     pairs = exchangeable_pairs(batch, ALL_KINDS)
     random.Random(f"order preferences {run}").shuffle(pairs)
     return [pair.row() for pair in pairs]

@@ -1,0 +1,138 @@
+"""What a replication says of the hypotheses: accuracies, differences between arms, and their intervals.
+
+Knows numbers, not models or files. The hypotheses are those of docs/explanation/miniature.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from music_ray.evaluate.stats import Interval
+
+Right = Mapping[str, Mapping[str, np.ndarray]]
+"""right[arm][suite]: [s, n] bool, whether training seed s gets pair n right."""
+READY = 0.90
+"""Accuracy on final turns, of the development split, that A0 must reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One hypothesis and what was found."""
+
+    name: str
+    statement: str
+    estimates: dict[str, Interval]
+    """What the statement is about."""
+    holds: bool
+
+
+def two_way_bootstrap(
+    values: np.ndarray, clusters: np.ndarray, *, samples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The mean of values, with a percentile interval over training seeds × clusters of pairs.
+
+    Args:
+        values: one number a training seed and pair, [s, n].
+        clusters: the cluster of each pair, [n], integers from 0.
+        samples: resamples; each draws as many seeds and as many clusters as there are, with replacement.
+
+    Raises:
+        ValueError: no values.
+    """
+    if values.size == 0:
+        raise ValueError("no values to average")
+    sizes = np.bincount(clusters).astype(float)  # [c]
+    sums = np.stack([np.bincount(clusters, weights=row, minlength=len(sizes)) for row in values])  # [s, c]
+    generator = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for start in range(0, samples, 200):  # in slices: samples × clusters need not fit at once
+        size = min(200, samples - start)
+        of_clusters = _times_drawn(generator, len(sizes), size)  # [b, c]
+        of_seeds = _times_drawn(generator, len(values), size)  # [b, s]
+        totals = np.einsum("bs,sc,bc->b", of_seeds, sums, of_clusters, optimize=True)
+        means[start : start + size] = totals / (len(values) * (of_clusters @ sizes))
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _times_drawn(generator: np.random.Generator, number: int, size: int) -> np.ndarray:
+    """How often each of `number` things comes in as many draws with replacement, [size, number]."""
+    return generator.multinomial(number, np.full(number, 1 / number), size=size)
+
+
+def accuracies(right: Right, clusters: Mapping[str, np.ndarray]) -> dict[str, dict[str, Interval]]:
+    """By suite and arm."""
+    between = _Between(right, clusters)
+    suites = next(iter(right.values()))
+    return {suite: {arm: between.accuracy(arm, suite) for arm in right} for suite in suites}
+
+
+def findings(right: Right, clusters: Mapping[str, np.ndarray]) -> list[Finding]:
+    """The hypotheses that the arms and suites at hand can speak of."""
+    suites = set(next(iter(right.values())))
+    between = _Between(right, clusters)
+    wanted: list[tuple[set[str], str, Callable[[], Finding]]] = [
+        ({"A0"}, "dev_S7", between.ready),
+        ({"A0", "A1"}, "S2", lambda: between.above_zero("H1", "A1", "A0")),
+        ({"A1", "A2"}, "S2", lambda: between.above_zero("H2", "A1", "A2")),
+        ({"A0", "A1"}, "S2", between.aim),
+        ({"A0", "A3", "A4"}, "S2", between.placebos),
+        ({"A0", "A1"}, "S7", between.not_inferior),
+    ]
+    return [make() for arms, suite, make in wanted if arms <= set(right) and suite in suites]
+
+
+@dataclass(frozen=True)
+class _Between:
+    right: Right
+    clusters: Mapping[str, np.ndarray]
+
+    def accuracy(self, arm: str, suite: str) -> Interval:
+        return two_way_bootstrap(self.right[arm][suite].astype(float), self.clusters[suite])
+
+    def difference(self, one: str, other: str, suite: str) -> Interval:
+        """How much more often one arm is right than the other, on the same pairs and training seeds."""
+        values = self.right[one][suite].astype(float) - self.right[other][suite].astype(float)
+        return two_way_bootstrap(values, self.clusters[suite])
+
+    def ready(self) -> Finding:
+        found = self.accuracy("A0", "dev_S7")
+        return Finding(
+            "ready", f"A0 is right in {READY:.2f} of the final turns (development split)", {"A0": found},
+            found.value >= READY,
+        )  # fmt: skip
+
+    def above_zero(self, name: str, one: str, other: str) -> Finding:
+        found = self.difference(one, other, "S2")
+        return Finding(name, f"{one} − {other} on S2 is above 0", {f"{one} − {other}": found}, found.low > 0)
+
+    def aim(self) -> Finding:
+        one, other = self.accuracy("A1", "S2"), self.accuracy("A0", "S2")
+        holds = one.value >= 0.80 and 0.45 <= other.value <= 0.55
+        return Finding("aim", "A1 ≥ 0.80 on S2, where A0 is 0.45 to 0.55", {"A1": one, "A0": other}, holds)
+
+    def placebos(self) -> Finding:
+        found = {f"{arm} − A0": self.difference(arm, "A0", "S2") for arm in ("A3", "A4")}
+        holds = all(one.low > -0.02 and one.high < 0.02 for one in found.values())
+        return Finding("H3", "A3 and A4 on S2 are within 2 points of A0", found, holds)
+
+    def not_inferior(self) -> Finding:
+        found = self.difference("A1", "A0", "S7")
+        return Finding("H4", "A1 − A0 on S7 is above −1 point", {"A1 − A0": found}, found.low > -0.01)
+
+
+def by_part(right: Right, suite: str, parts: np.ndarray) -> dict[str, dict[str, float]]:
+    """Accuracy of each arm by a property of the pairs, e.g. the error's kind or turn."""
+    return {
+        str(part): {arm: float(found[suite][:, parts == part].mean()) for arm, found in right.items()}
+        for part in np.unique(parts)
+    }
+
+
+def as_json(interval: Interval) -> dict[str, Any]:
+    """An interval as results.json holds it."""
+    return {"value": round(interval.value, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}

@@ -1,0 +1,186 @@
+"""`music-ray replicate`: from the world's files to the table of the claim; interrupted, it goes on.
+
+Everything lies below one local folder: world/, rollouts/, arms-data/, arms/, scores/, results.json, table.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from music_ray.config.load import apply_overrides, parse_yaml
+from music_ray.errors import ConfigError, StageError
+from music_ray.evaluate.sides import Tools
+from music_ray.miniature.natural import error_rates, natural_errors
+from music_ray.miniature.suites import EARLY, build
+from music_ray.progress import duration, say
+from music_ray.provenance import versions
+from music_ray.replicate.arms import tokens_a_pair, write_arms
+from music_ray.replicate.claim import Right, accuracies, as_json, by_part, findings
+from music_ray.replicate.picks import compare_picks, picks_finding
+from music_ray.replicate.rollouts import Recipe, rollouts, samples
+from music_ray.replicate.scale import SCALES
+from music_ray.replicate.scoring import score_suites, suite_facts
+from music_ray.replicate.show import table
+from music_ray.replicate.training import train_arm
+from music_ray.replicate.world import make, suite_file, write_world
+from music_ray.schema import Message
+
+DEV = "dev_S7"
+"""Final turns of the development split: whether A0 has learnt enough to conclude anything."""
+SCORING = ("score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100")
+
+
+def replicate(
+    config: str, scale_name: str, out: str, overrides: Sequence[str], tools: Tools
+) -> dict[str, Any]:
+    """Brings a replication to its end, and prints the table of the claim.
+
+    Args:
+        config: the configuration file that all runs share, configs/miniature.yaml.
+        scale_name: smoke, short or full.
+        out: local folder.
+        overrides: KEY=VALUE words for every run.
+        tools: what evaluation needs of other stages.
+
+    Returns:
+        what results.json holds.
+
+    Raises:
+        MusicRayError: a user's mistake, or as the stages.
+    """
+    recipe = _recipe(config, scale_name, out, overrides)
+    clock = _Clock()
+    suites = _suites(recipe, clock)
+    files = write_arms(recipe)
+    clock.lap("rollouts and pairs of the arms")
+    right: dict[str, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in suites} for arm in files}
+    models: dict[tuple[str, int], Path] = {}
+    for seed in range(recipe.scale.seeds):
+        for arm, pairs in files.items():
+            model = models[arm, seed] = train_arm(recipe, arm, pairs, seed)
+            clock.lap("training")
+            found = score_suites(model, suites, recipe.out / "scores" / f"{arm}-{seed}", tools, SCORING)
+            clock.lap("scoring")
+            for name, values in found.items():
+                right[arm][name].append(values)
+    picks = None
+    if recipe.scale.best_of_n_prompts:
+        picks = compare_picks(recipe, models["A1", 0], models["A0", 0])
+        clock.lap("best-of-N")
+    stacked = {arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()}
+    result = _result(recipe, suites, files, stacked, picks, clock)
+    (recipe.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    text = table(result)
+    (recipe.out / "table.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+    say(f"replicate: {recipe.out / 'results.json'}")
+    return result
+
+
+def _recipe(config: str, scale_name: str, out: str, overrides: Sequence[str]) -> Recipe:
+    if scale_name not in SCALES:
+        raise ConfigError(f"no scale {scale_name!r}: one of {', '.join(SCALES)}")
+    if "://" in out:
+        raise ConfigError(f"--out {out}: a replication needs a local folder")
+    path = Path(config)
+    if not path.is_file():
+        raise ConfigError(f"no configuration at {config}: name configs/miniature.yaml")
+    values = apply_overrides(parse_yaml(path.read_text(encoding="utf-8"), config), list(overrides))
+    folder, scale = Path(out), SCALES[scale_name]
+    known = folder / "scale.json"
+    wanted = json.dumps(asdict(scale), indent=2) + "\n"
+    if known.exists() and known.read_text(encoding="utf-8") != wanted:
+        raise ConfigError(f"{out} holds a replication of another scale: name another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    known.write_text(wanted, encoding="utf-8")
+    return Recipe(folder, values, scale)
+
+
+def _suites(recipe: Recipe, clock: _Clock) -> dict[str, Path]:
+    """The suites' files; S2 from what the language model says by itself."""
+    write_world(recipe.world, recipe.scale)
+    found = {name: suite_file(recipe.world, name) for name in recipe.scale.suites}
+    found[DEV] = make(suite_file(recipe.world, DEV), lambda: _dev_rows(recipe.scale.suite_pairs))
+    clock.lap("world")
+    if "S2" in found and not found["S2"].exists():
+        _write_natural(recipe, found["S2"])
+        clock.lap("samples of S2")
+    return found
+
+
+def _dev_rows(num_pairs: int) -> list[dict[str, Any]]:
+    return [pair.row() | {"source": DEV} for pair in build("S7", min(1000, num_pairs), dev=True)]
+
+
+def _write_natural(recipe: Recipe, file: Path) -> None:
+    said = [messages for _, messages in samples(rollouts(recipe, "samples"))]
+    rates = error_rates(said)
+    (recipe.world / "natural-errors.json").write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+    pairs = natural_errors(_of_both_lengths(said), per_cell=-(-recipe.scale.suite_pairs // len(EARLY)))
+    if not pairs:
+        raise StageError(
+            f"no natural early error of every kind among {len(said)} samples: raise the scale's samples"
+        )
+    make(file, lambda: [pair.row() for pair in pairs])
+
+
+def _of_both_lengths(said: list[list[Message]]) -> list[list[Message]]:
+    """Every other sample without its last turn: S2 has conversations of 3 turns and of 4."""
+    return [messages[:-2] if number % 2 else messages for number, messages in enumerate(said)]
+
+
+def _result(
+    recipe: Recipe,
+    suites: dict[str, Path],
+    files: dict[str, Path],
+    right: Right,
+    picks: dict[str, Any] | None,
+    clock: _Clock,
+) -> dict[str, Any]:
+    facts = {name: suite_facts(file) for name, file in suites.items()}
+    clusters = {name: one.clusters for name, one in facts.items()}
+    natural = recipe.world / "natural-errors.json"
+    tokens = {arm: tokens_a_pair(file) for arm, file in files.items()}
+    found = findings(right, clusters) + ([picks_finding(picks)] if picks else [])
+    return {
+        "versions": versions(),
+        "scale": asdict(recipe.scale),
+        "seconds": clock.seconds,
+        "num_pairs": {name: len(one.ids) for name, one in facts.items()},
+        "natural_errors": json.loads(natural.read_text(encoding="utf-8")) if natural.exists() else {},
+        "tokens_a_pair": {arm: round(value, 2) for arm, value in tokens.items()},
+        "accuracy": {
+            suite: {arm: as_json(one) for arm, one in by_arm.items()}
+            for suite, by_arm in accuracies(right, clusters).items()
+        },
+        "by_mistake": {name: by_part(right, name, one.mistakes) for name, one in facts.items()},
+        "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in facts.items()},
+        "best_of_n": picks,
+        "findings": [
+            asdict(one) | {"estimates": {name: as_json(value) for name, value in one.estimates.items()}}
+            for one in found
+        ],
+    }
+
+
+class _Clock:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Counts what went by since the last lap as `name`."""
+        now = time.monotonic()
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._last, 1)
+        self._last = now
+        say(f"replicate: {name}, {duration(self.seconds[name])} so far")

@@ -1,0 +1,91 @@
+"""The rollouts of a replication: runs of the real stages seeds, generate and pairs, and what they hold.
+
+Every run has a folder below OUT/rollouts and goes on where it was interrupted. Which run is for what:
+
+    music     contrasts as the method has them: arms A1 and A3
+    last      the same seeds and run seed, contrast in the last turn alone: arm A2
+    plain-N   the same seeds and another run seed; the sides that follow no contrast are samples: A4 and A6
+    samples   the first messages of suite S2: natural errors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from music_ray.config import RunConfig
+from music_ray.config.load import apply_overrides, resolve_config
+from music_ray.replicate.scale import Scale
+from music_ray.replicate.world import NUM_TURNS, OPENINGS, PREFERENCES
+from music_ray.run import run_stages
+from music_ray.rundir import RunDir
+from music_ray.schema import Message, count_user_turns
+
+PLAIN_RUNS = {"plain-2": 102, "plain-3": 103, "plain-4": 104}
+"""Their run seeds; those of the configuration file are other numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What all runs of a replication have in common."""
+
+    out: Path
+    values: dict[str, Any]
+    """The configuration file with the user's overrides, as plain values."""
+    scale: Scale
+
+    @property
+    def world(self) -> Path:
+        """Folder of the world's files."""
+        return self.out / "world"
+
+    def config(self, folder: str, name: str, words: list[str]) -> RunConfig:
+        """The configuration of one run."""
+        values = apply_overrides(_copy(self.values), [*self.scale.overrides, *words])
+        return resolve_config(values | {"name": name, "runs_dir": str(self.out / folder)})
+
+
+def rollouts(recipe: Recipe, name: str) -> RunDir:
+    """Brings one of the runs above to the end of its pairs.
+
+    Raises:
+        MusicRayError: as the stages.
+    """
+    is_music = name in ("music", "last")
+    source, count = PREFERENCES, recipe.scale.rollouts
+    words = []
+    if name == "samples":
+        source, count = OPENINGS, recipe.scale.samples
+        words.append("data.held_out_fraction=0")
+    if name != "music":
+        words.append(f"contrast.schedule=turns:[{NUM_TURNS}]")
+    if name in PLAIN_RUNS:
+        words.append(f"seed={PLAIN_RUNS[name]}")
+    words += [
+        f"data.sources=[{{path: {recipe.world / source}, name: miniature}}]",
+        f"seeds.num_seeds={count}",
+    ]
+    stages = ["seeds", "generate", "pairs"] if is_music else ["seeds", "generate"]
+    return run_stages(recipe.config("rollouts", name, words), stages)
+
+
+def pairs_by_seed(run: RunDir) -> dict[int, dict[str, Any]]:
+    """The accepted pairs of a run, by the seed that they come from."""
+    columns = ["id", "seed_id", "chosen", "rejected"]
+    return {row["seed_id"]: row for row in run.read_rows("pairs", columns=columns)}
+
+
+def samples(run: RunDir) -> Iterator[tuple[int, list[Message]]]:
+    """The full-length sides that follow no contrast, each with its seed's id, in the order of the ids."""
+    found = {
+        row["id"]: row["chosen"]
+        for row in run.read_rows("rollouts", columns=["id", "status", "chosen"])
+        if row["status"] == "ok" and count_user_turns(row["chosen"]) == NUM_TURNS
+    }
+    yield from sorted(found.items())
+
+
+def _copy(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}

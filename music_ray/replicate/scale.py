@@ -1,0 +1,50 @@
+"""How much of everything a replication makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SHORT_ARMS = ("A0", "A1", "A2")
+ARMS = (*SHORT_ARMS, "A3", "A4", "A5", "A6")
+SUITES = ("S1", "S2", "S3", "S4", "S4_control", "S5", "S6", "S6_control", "S7")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes of one replication; all arms share them."""
+
+    name: str
+    arms: tuple[str, ...]
+    seeds: int
+    """Training seeds of every arm."""
+    preferences: int
+    """Pairs of D."""
+    music: int
+    """Pairs that take D_MUSIC's place, in every arm."""
+    rollouts: int
+    """Seeds that are rolled out for them; some give no pair."""
+    samples: int
+    """Rollouts that the natural errors of S2 are looked for in."""
+    suite_pairs: int
+    """Pairs of each suite; S2 has as many as the samples give, and at most these."""
+    best_of_n_prompts: int = 0
+    """First messages of best-of-N, with the models of the first training seed; 0 leaves it out."""
+    suites: tuple[str, ...] = SUITES
+    overrides: tuple[str, ...] = ()
+    """KEY=VALUE words for every run's configuration."""
+
+
+SMOKE = Scale(
+    "smoke", ("A0", "A1"), 1, preferences=1_500, music=700, rollouts=1_400, samples=0, suite_pairs=400,
+    suites=("S1", "S7"), overrides=("train.steps=150", "train.warmup_steps=10"),
+)  # fmt: skip
+"""Does the whole road in minutes; shows a direction, and nothing of sizes."""
+SHORT = Scale(
+    "short", SHORT_ARMS, 1, preferences=10_000, music=4_000, rollouts=10_000, samples=20_000,
+    suite_pairs=1_500, best_of_n_prompts=200,
+)  # fmt: skip
+FULL = Scale(
+    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=80_000, suite_pairs=5_000,
+    best_of_n_prompts=1_000,
+)  # fmt: skip
+SCALES = {scale.name: scale for scale in (SMOKE, SHORT, FULL)}

@@ -1,0 +1,31 @@
+"""The table of the claim, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(result: dict[str, Any]) -> str:
+    """Accuracies by suite and arm with 95% intervals, then each hypothesis with what was found."""
+    arms = list(result["tokens_a_pair"])
+    lines = ["| suite | pairs | " + " | ".join(arms) + " |", "|---" * (len(arms) + 2) + "|"]
+    for suite, found in result["accuracy"].items():
+        cells = [_interval(found[arm]) for arm in arms]
+        lines.append(f"| {suite} | {result['num_pairs'][suite]} | " + " | ".join(cells) + " |")
+    tokens = [f"{result['tokens_a_pair'][arm]:.1f}" for arm in arms]
+    lines += ["| *tokens a pair of its own* | | " + " | ".join(tokens) + " |", ""]
+    lines += ["| | hypothesis | found | |", "|---|---|---|---|"]
+    for one in result["findings"]:
+        found = ", ".join(f"{name}: {_interval(value)}" for name, value in one["estimates"].items())
+        verdict = "holds" if one["holds"] else "DOES NOT HOLD"
+        lines.append(f"| {one['name']} | {one['statement']} | {found} | {verdict} |")
+    rates = ", ".join(
+        f"turn {turn}: {100 * row['wrong'] / max(1, sum(row.values())):.1f}%"
+        for turn, row in result["natural_errors"].items()
+    )
+    lines += ["", f"Wrong replies of the language model by itself: {rates or 'not looked at'}."]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(one: dict[str, float]) -> str:
+    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"

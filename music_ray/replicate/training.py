@@ -1,0 +1,25 @@
+"""The reward models of a replication: every arm and training seed is a run of the real train stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from music_ray.replicate.rollouts import Recipe
+from music_ray.replicate.world import PREFERENCES
+from music_ray.run import run_stages
+
+
+def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
+    """Trains on D and the arm's pairs; returns the model's folder.
+
+    Args:
+        pairs: the file of the arm's pairs.
+        seed: decides the head's first weights and the order of pairs, alike in all arms.
+
+    Raises:
+        MusicRayError: as the stages.
+    """
+    sources = f"[{{path: {recipe.world / PREFERENCES}, name: D}}, {{path: {pairs}, name: {arm}}}]"
+    words = [f"data.sources={sources}", "mix.include_music=false", f"seed={1000 + seed}"]
+    run = run_stages(recipe.config("arms", f"{arm}-{seed}", words), ["seeds", "mix", "train"])
+    return Path(run.display("model"))

@@ -1,0 +1,83 @@
+"""Intervals over training seeds and clusters, and what they say of the hypotheses."""
+
+import numpy as np
+import pytest
+
+from music_ray.replicate.claim import accuracies, by_part, findings, two_way_bootstrap
+
+
+def test_one_seed_and_pairs_of_their_own_are_the_plain_bootstrap() -> None:
+    values = np.zeros((1, 400))
+    values[0, :100] = 1.0
+    found = two_way_bootstrap(values, np.arange(400))
+    error = np.sqrt(0.25 * 0.75 / 400)
+    assert found.value == 0.25
+    assert found.low == pytest.approx(0.25 - 1.96 * error, abs=0.006)
+    assert found.high == pytest.approx(0.25 + 1.96 * error, abs=0.006)
+
+
+def test_pairs_of_one_cluster_count_as_one() -> None:
+    values = np.zeros((1, 400))
+    values[0, :100] = 1.0
+    apart = two_way_bootstrap(values, np.arange(400))
+    together = two_way_bootstrap(values, np.arange(400) // 4)
+    assert (together.high - together.low) / (apart.high - apart.low) == pytest.approx(2.0, abs=0.2)
+
+
+def test_training_seeds_widen_the_interval() -> None:
+    values = np.repeat([[1.0], [0.0], [1.0], [0.0]], 1000, axis=1)  # [s, n]: seeds disagree wholly
+    found = two_way_bootstrap(values, np.arange(1000))
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_no_values() -> None:
+    with pytest.raises(ValueError, match="no values to average"):
+        two_way_bootstrap(np.zeros((0, 3)), np.arange(3))
+
+
+def right_of(*shares: float, n: int = 4000) -> dict[str, np.ndarray]:
+    """S2, S7 and dev_S7 with these shares of right pairs, the same pairs first."""
+    row = np.arange(n) / n
+    return {
+        suite: (row < share)[None, :] for suite, share in zip(("S2", "S7", "dev_S7"), shares, strict=True)
+    }
+
+
+CLUSTERS = dict.fromkeys(("S2", "S7", "dev_S7"), np.arange(4000))
+
+
+def test_the_paper_s_effect() -> None:
+    right = {
+        "A0": right_of(0.50, 0.93, 0.93), "A1": right_of(0.82, 0.93, 0.93), "A2": right_of(0.51, 0.93, 0.93),
+        "A3": right_of(0.50, 0.93, 0.93), "A4": right_of(0.505, 0.93, 0.93),
+    }  # fmt: skip
+    found = {one.name: one for one in findings(right, CLUSTERS)}
+    assert {name: one.holds for name, one in found.items()} == dict.fromkeys(
+        ("ready", "H1", "H2", "aim", "H3", "H4"), True
+    )
+    assert found["H1"].estimates["A1 − A0"].value == pytest.approx(0.32)
+    assert found["H2"].estimates["A1 − A2"].value == pytest.approx(0.31)
+
+
+def test_no_effect_is_said() -> None:
+    right = {"A0": right_of(0.60, 0.85, 0.85), "A1": right_of(0.60, 0.80, 0.80)}
+    right |= {"A3": right_of(0.57, 0.85, 0.85), "A4": right_of(0.60, 0.85, 0.85)}
+    found = {one.name: one.holds for one in findings(right, CLUSTERS)}
+    assert found == {"ready": False, "H1": False, "aim": False, "H3": False, "H4": False}
+
+
+def test_hypotheses_that_nothing_can_be_said_of_are_left_out() -> None:
+    right = {"A0": right_of(0.5, 0.9, 0.9), "A1": right_of(0.9, 0.9, 0.9)}
+    for found in right.values():
+        del found["S2"]
+    assert [one.name for one in findings(right, CLUSTERS)] == ["ready", "H4"]
+
+
+def test_accuracy_by_suite_and_part() -> None:
+    right = {"A0": right_of(0.25, 0.5, 0.75)}
+    found = accuracies(right, CLUSTERS)
+    assert {suite: one["A0"].value for suite, one in found.items()} == {
+        "S2": 0.25, "S7": 0.5, "dev_S7": 0.75
+    }  # fmt: skip
+    parts = np.array(["early"] * 2000 + ["late"] * 2000)
+    assert by_part(right, "S7", parts) == {"early": {"A0": 1.0}, "late": {"A0": 0.0}}
