@@ -17,6 +17,8 @@ from music_ray.prompts import own
 
 IDENTITY = ("seed", "data", "seeds", "engine", "user", "assistant", "contrast", "generate")
 """Sections that decide what the seeds and rollouts are: another value means another run folder."""
+GATE_FILES = ("eval_set ", "plugin ")
+"""How names begin of what gates read besides rollouts (music_ray.gate_inputs)."""
 STAGE_SECTIONS = {
     "seeds": ("seed", "data", "seeds"),
     "generate": ("seed", "engine", "user", "assistant", "contrast", "generate"),
@@ -65,10 +67,12 @@ def same_reads(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether two stages were made from the same files.
 
     What can't be looked at from here (None now) is taken for unchanged: a run folder may go on without it on
-    another machine, and a stage that is made anew asks for it.
+    another machine, and a stage that is made anew asks for it. So are a gate's files where the record has no
+    word of them: an older music_ray did not look at them, and which of them there are is a configuration key.
     """
-    return before.keys() == now.keys() and all(
-        value is None or value == before[name] for name, value in now.items()
+    unrecorded = {name for name in now if name.startswith(GATE_FILES)} - before.keys()
+    return before.keys() == now.keys() - unrecorded and all(
+        value is None or value == before[name] for name, value in now.items() if name not in unrecorded
     )
 
 

@@ -8,9 +8,35 @@ from __future__ import annotations
 from pathlib import Path
 
 from music_ray import models
-from music_ray.config import EngineConfig
+from music_ray.config import ContrastConfig, EngineConfig, RunConfig, UserConfig
 from music_ray.errors import InputError
 from music_ray.rundir import RunDir
+
+
+def with_commits(run: RunDir) -> RunConfig:
+    """The run's configuration with the commits of its engines' hub models, each looked up once in its life.
+
+    Raises:
+        InputError: no such model, no access to it, or a chat template that can't be used.
+    """
+    config = run.config
+    user = config.user.engine or config.engine
+    at_commit = {config.engine: with_commit(run, config.engine)}
+    if config.user.mode == "template" and user.endpoint is not None:
+        at_commit[user] = with_tokenizer_commit(run, user)
+
+    def role(section: UserConfig | ContrastConfig) -> UserConfig | ContrastConfig:
+        # Equal engines stay equal: roles share them.
+        engine = section.engine and at_commit.get(section.engine, section.engine)
+        return section.model_copy(update={"engine": engine})
+
+    return config.model_copy(
+        update={
+            "engine": at_commit[config.engine],
+            "user": role(config.user),
+            "contrast": role(config.contrast),
+        }
+    )
 
 
 def with_commit(run: RunDir, engine: EngineConfig) -> EngineConfig:

@@ -96,8 +96,8 @@ def test_a_bug_keeps_its_traceback_and_ends_with_1(tmp_path: Path) -> None:
 
 
 def test_mistakes_in_the_command(call) -> None:
-    ended = call("frobnicate")
-    assert (ended.code, ended.err.splitlines()[-1]) == (2, "music-ray: No such command 'frobnicate'.")
+    ended = call("zzzz")
+    assert (ended.code, ended.err.splitlines()[-1]) == (2, "music-ray: No such command 'zzzz'.")
     ended = call("generate")
     assert (ended.code, ended.err.splitlines()[-1]) == (2, "music-ray: Missing argument 'CONFIG'.")
     ended = call("generate", DEMO, "--bogus")

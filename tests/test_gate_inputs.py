@@ -104,14 +104,25 @@ def test_what_is_not_here_is_taken_for_unchanged(tmp_path: Path, exam: Path, my_
     assert unfinished(run) == []
 
 
-def test_what_an_older_version_did_not_record_is_made_again(tmp_path: Path, exam: Path) -> None:
-    run = finished(run_of(tmp_path, eval_sets=sets(exam)))
+def test_what_an_older_version_did_not_record_is_taken_for_unchanged(
+    tmp_path: Path, exam: Path, my_gates: Path
+) -> None:
+    """Else the upgrade would make finished pairs, and the model trained on them, out of date."""
+    run = finished(run_of(tmp_path, eval_sets=sets(exam), plugins=[f"{my_gates.parent.name}.polite:polite"]))
     manifest = run.manifest()
-    del manifest["stages"]["pairs"]["made_from"]["reads"]["eval_set exam"]
+    reads = manifest["stages"]["pairs"]["made_from"]["reads"]
+    recorded = [name for name in reads if name.startswith(("eval_set ", "plugin "))]
+    assert len(recorded) == 2
+    for name in recorded:
+        del reads[name]
     run._write_manifest(manifest)
-    assert unfinished(run) == ["pairs"]
+    assert unfinished(run) == []
+    run.write_text("7\n", "pairs", "excluded.txt")
+    assert unfinished(run) == ["pairs"], "of other files a missing word says that there were none"
     plain = finished(run_of(tmp_path / "plain"))
     assert set(plain.manifest()["stages"]["pairs"]["made_from"]["reads"]) == {"seeds", "generate"}
+    named = run_of(tmp_path / "plain", eval_sets=sets(exam))
+    assert unfinished(named) == ["pairs"], "a set that is named anew is a changed key"
 
 
 def test_what_no_gate_reads_is_not_looked_at(exam: Path) -> None:

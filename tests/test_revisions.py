@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from music_ray import revisions
 from music_ray.config import EngineConfig
 from music_ray.config.load import resolve_config
 from music_ray.errors import InputError
-from music_ray.revisions import with_commit, with_tokenizer_commit
+from music_ray.revisions import with_commit, with_commits, with_tokenizer_commit
 from music_ray.rundir import RunDir
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -124,3 +125,22 @@ def test_an_endpoint_without_a_tokenizer_on_the_hub_is_told_what_to_name(
         "user.mode=template continues the chat template of the endpoint's model"
     )
     assert str(caught.value).endswith("or set user.mode=prompted")
+
+
+def test_roles_with_equal_engines_still_share_one_at_its_tokenizers_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_commit(run: RunDir, engine: EngineConfig) -> EngineConfig:
+        return engine.model_copy(update={"revision": "c0ffee"})
+
+    monkeypatch.setattr(revisions, "with_tokenizer_commit", at_commit)
+    engine: dict[str, Any] = {"kind": "endpoint", "model": "m", "endpoint": {"base_url": "http://h/v1"}}
+    other = {**engine, "model": "other"}
+    values: dict[str, Any] = {"name": "r", "runs_dir": str(tmp_path), "engine": engine}
+    values |= {"user": {"mode": "template", "engine": engine}, "contrast": {"engine": other}}
+    config = with_commits(RunDir(resolve_config(values)))
+    assert config.user.engine is not None and config.contrast.engine is not None
+    assert config.engine == config.user.engine and config.engine.revision == "c0ffee"
+    assert config.contrast.engine.revision is None
+    values["user"] = {"mode": "prompted"}
+    assert with_commits(RunDir(resolve_config(values))) == resolve_config(values)

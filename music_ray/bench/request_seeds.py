@@ -9,11 +9,10 @@ the ratio is the median over rounds.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
+from music_ray.bench.record import write_facts
 from music_ray.bench.replay import speed_ratio
 from music_ray.bench.sampling import REQUESTS, TOKENS, tokens_per_second
 from music_ray.config import EngineConfig, SamplingConfig
@@ -46,7 +45,7 @@ def main() -> None:
     say(f"with seeds, of the speed without: {ratio}")
     if len(sys.argv) > 1:
         facts = {"rounds": ROUNDS, "requests": REQUESTS, "tokens": TOKENS, "seeded_over_plain": asdict(ratio)}
-        Path(sys.argv[1]).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_facts(sys.argv[1], facts)
 
 
 if __name__ == "__main__":

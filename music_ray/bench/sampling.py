@@ -9,12 +9,11 @@ machine that slows down slows all of them; the ratio is the median over rounds.
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
+from music_ray.bench.record import write_facts
 from music_ray.config import EngineConfig, SamplingConfig
 from music_ray.engines import make_engine
 from music_ray.engines.base import Engine, Prompt
@@ -78,7 +77,7 @@ def main() -> None:
         )
     if len(sys.argv) > 1:
         facts = {"rounds": ROUNDS, "requests": REQUESTS, "tokens": TOKENS, "settings": table}
-        Path(sys.argv[1]).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_facts(sys.argv[1], facts)
     engine.close()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from music_ray.config.base import FREE, GROWTH, Section
+from music_ray.config.base import FREE, GROWTH, Section, select
 from music_ray.config.engine import engine_problems
 from music_ray.config.judge import AskedJudge
 
@@ -62,11 +62,12 @@ class BestOfNConfig(Section):
 
     scorer_device: Literal["cpu", "gpu"] = Field(default="cpu", json_schema_extra=FREE)
     """Where the reward models compute, inside each engine actor. gpu: beside a vLLM engine on its first
-    GPU, which engine.gpu_memory_utilization must leave room on; beside an endpoint, on a GPU of their own."""
+    GPU, which engine.gpu_memory_utilization must leave room on; beside an endpoint, on a GPU of their own.
+    A folder of results goes on on the other device with the same number format only."""
 
     scorer_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the reward models' weights; auto is float32 on the CPU and the model's own on
-    GPUs."""
+    GPUs. What it comes to belongs to a folder of results."""
 
     scorer_max_len: int | None = Field(default=None, ge=64)
     """Longest conversation in tokens that is scored; a longer candidate is not picked. What the model
@@ -114,4 +115,15 @@ def best_of_n_problems(config: BestOfNConfig) -> list[str]:
             problems += engine_problems(judge.engine, f"best_of_n.{name}.engine", judge.sampling.max_tokens)
     if config.judge.engine is None and config.second_judge.engine is not None:
         problems.append("best_of_n.second_judge has an engine and best_of_n.judge has none: name it there")
+    elif config.second_judge.engine is not None and _answers(config.judge) == _answers(config.second_judge):
+        problems.append(
+            f"best_of_n.second_judge is best_of_n.judge once more ({config.second_judge.engine.model}, with "
+            "the same sampling), so that they agree on everything: name another model in "
+            "best_of_n.second_judge.engine, or leave it out"
+        )
     return problems
+
+
+def _answers(judge: AskedJudge) -> dict[str, Any]:
+    """All that decides what a judge says, as its verdicts are kept under it; not where it is served."""
+    return select(judge, {"identity"})

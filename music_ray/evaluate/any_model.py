@@ -19,12 +19,14 @@ from music_ray.config.load import apply_overrides, resolve_config
 from music_ray.errors import InputError
 from music_ray.evaluate.model_names import local_model
 from music_ray.evaluate.pair_sets import read_pair_sets
+from music_ray.evaluate.sensitivity import measure, spoil_sets
 from music_ray.evaluate.sides import Model, Scored, Sides, Tools, score_sides
 from music_ray.evaluate.stats import Resampling
 from music_ray.evaluate.summary import Found, Suite, rewardbench_of, summarise
 from music_ray.evaluate.verdicts import Verdicts, match, read_verdicts, up_to_turn
 from music_ray.progress import say
 from music_ray.provenance import versions
+from music_ray.public import public_place
 from music_ray.rundir import RunDir
 
 FILE = "evaluation.json"
@@ -41,6 +43,8 @@ def evaluate_models(
     verdicts: str | None,
     words: Sequence[str],
     tools: Tools,
+    *,
+    sensitivity: bool = False,
 ) -> dict[str, Any]:
     """Scores every pair set with every model; writes evaluation.json and a file of scores for each.
 
@@ -50,6 +54,7 @@ def evaluate_models(
         out: folder or URI; evaluations/FIRST_SET where there is none.
         verdicts: a file of a judge's verdicts on the pairs.
         words: KEY=VALUE overrides: evaluate.* and seed for the intervals, the others as for `score`.
+        sensitivity: also spoil single turns of the chosen sides, and measure how far scores fall.
 
     Returns:
         what evaluation.json holds.
@@ -61,24 +66,33 @@ def evaluate_models(
     run = _folder(out or f"evaluations/{sets[0].name}", words)
     config = run.config.evaluate
     suites = [Suite(one, one.facts(), []) for one in (one.first(config.max_pairs) for one in sets)]
+    told: dict[str, Any] | None = None
     if verdicts is not None:
-        suites = _with_verdicts(suites, verdicts)
+        suites, told = _with_verdicts(suites, verdicts)
+    spoilings = spoil_sets(suites, run.config.seed) if sensitivity else []
     named = [_model(name, run, tools) for name in models]
     words = words if any(word.startswith("score.engine=") for word in words) else [_PLAIN, *words]
     scored = {model.name: [_score(run, suite, model, tools, words) for suite in suites] for model in named}
     resampling = Resampling(config.bootstrap_samples, config.confidence, run.config.seed)
-    result = {
+    result: dict[str, Any] = {
         "versions": versions(),
         "confidence": config.confidence,
         "bootstrap_samples": config.bootstrap_samples,
         "seed": run.config.seed,
-        "models": [asdict(model) for model in named],
+        "models": [asdict(one) | {"folder": public_place(one.folder)} for one in named],
+        "verdicts": told,
         "pair_sets": [
             summarise(suite, {name: found[index] for name, found in scored.items()}, resampling)
             for index, suite in enumerate(suites)
         ],
         "rewardbench": {name: rewardbench_of(suites, found, resampling) for name, found in scored.items()},
     }
+    if sensitivity:
+        for index, (suite, spoiling) in enumerate(zip(suites, spoilings, strict=True)):
+            found = {name: each[index] for name, each in scored.items()}
+            result["pair_sets"][index]["sensitivity"] = measure(
+                run, suite, spoiling, found, named, tools, words, resampling
+            )
     run.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", FILE)
     return result | {"file": run.display(FILE)}
 
@@ -98,7 +112,8 @@ def _model(name: str, run: RunDir, tools: Tools) -> Model:
     return Model(name, folder, tools.check_model(folder).digest)
 
 
-def _with_verdicts(suites: list[Suite], place: str) -> list[Suite]:
+def _with_verdicts(suites: list[Suite], place: str) -> tuple[list[Suite], dict[str, Any]]:
+    """The sets with the verdicts on their pairs, and what evaluation.json says of the verdicts."""
     verdicts: Verdicts = read_verdicts(place)
     found = [Suite(one.pairs, one.facts, match(verdicts, one.pairs)) for one in suites]
     matched = sum(len(one.judged) for one in found)
@@ -107,11 +122,18 @@ def _with_verdicts(suites: list[Suite], place: str) -> list[Suite]:
             f"none of the {len(verdicts.outcomes)} verdicts of {place} is on a pair of the sets: their `id` "
             "must be the pair's id"
         )
+    told = {
+        "place": public_place(place),
+        "num_verdicts": len(verdicts.outcomes),
+        "on_pairs": matched,
+        "unanswered": verdicts.unanswered,
+        "conflicting": verdicts.conflicting,
+    }
     say(
         f"evaluate: {matched} of {len(verdicts.outcomes)} verdicts are on pairs of the sets; "
         f"{verdicts.unanswered} rows have no answer of the judge"
     )
-    return found
+    return found, told
 
 
 # -- one pair set ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ def evaluate_any(
     words: Sequence[str],
     tools: Tools,
     *,
+    sensitivity: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Evaluates models on pair sets and prints the tables; see evaluate_models for the arguments.
@@ -26,6 +27,8 @@ def evaluate_any(
     Raises:
         MusicRayError: as evaluate_models, and for words that do not go together.
     """
+    if sensitivity and not (models and pairs):
+        raise ConfigError("--sensitivity goes with --model and --pairs: name both, or leave it out")
     if not models or not pairs:
         raise ConfigError("evaluate needs a CONFIG, or both --model and --pairs")
     if dry_run:
@@ -40,6 +43,6 @@ def evaluate_any(
             f"{wrong} is no KEY=VALUE: with --model there is no CONFIG, and every file of pairs has its own "
             "--pairs"
         )
-    result = evaluate_models(models, pairs, out, verdicts, words, tools)
+    result = evaluate_models(models, pairs, out, verdicts, words, tools, sensitivity=sensitivity)
     print_evaluation(result)
     say(f"evaluate: {result['file']}")

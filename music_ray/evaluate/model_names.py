@@ -6,6 +6,7 @@ hub model is downloaded but weights as safetensors, configuration and tokenizer:
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -19,7 +20,10 @@ from music_ray.rundir import RunDir, digest
 
 UNTRAINED = "untrained:"
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
-_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+_DECIDE = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Suffixes of the files that decide what a model is."""
+_DOWNLOADED = [f"*{suffix}" for suffix in _DECIDE]
+_END_BYTES = 8 * 2**20
 
 
 def local_model(name: str, out: RunDir) -> str:
@@ -69,12 +73,27 @@ def _untrained(run: str, out: RunDir) -> str:
     config = load_config(config_file)
     train = config.train
     base = resolve_model(train.base_model)
-    made_from = [base, train.revision, train.num_layers, train.precision, config.seed]
+    # By what it is made from, not by where that lies: another base in the old place makes another model.
+    which = _contents(Path(base)) if Path(base).is_dir() else base
+    made_from = [which, train.revision, train.num_layers, train.precision, config.seed]
     folder = Path(out.path("models", f"untrained-{digest(made_from)[:8]}"))
     if not folder.is_dir():
         say(f"evaluate: writing the model that {run} started from to {folder}")
         _write_untrained(config, base, folder)
     return str(folder)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """A digest of each file of a model's folder: of its size and both ends, for weights are gigabytes."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in _DECIDE:
+            size = path.stat().st_size
+            with path.open("rb") as handle:
+                start = handle.read(_END_BYTES)
+                handle.seek(max(size - _END_BYTES, 0))
+                found[path.name] = hashlib.sha256(b"%d " % size + start + handle.read()).hexdigest()
+    return found
 
 
 def _write_untrained(config: Any, base: str, folder: Path) -> None:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from music_ray.evaluate.sensitivity_show import print_sensitivity
+
 _CUTS = {"by_source": "source", "by_num_turns": "turns", "by_branch_turn": "parting at turn"}
 _LEAST_P = 1e-4
 _FEWEST_CONTEXTS = 10
@@ -40,6 +42,15 @@ def print_evaluation(result: dict[str, Any]) -> None:
         if any(found["agreement"] for found in suite["models"].values()):
             console.print(Text("agreement with the judge's verdicts", style="bold"))
             console.print(_agreement_table(suite, letters))
+        if suite.get("sensitivity"):
+            print_sensitivity(console, suite["sensitivity"], letters)
+    if (told := result.get("verdicts")) and told["conflicting"]:
+        console.print(
+            Text(
+                f"- {told['conflicting']} verdicts of {told['place']} say something else than an earlier one "
+                "on the same pair, which counts: is it a file of several judges?"
+            )
+        )
     if any(result["rewardbench"].values()):
         console.print(Text(f"\n{_rewardbench_title(result['rewardbench'])}", style="bold"))
         console.print(_rewardbench_table(result["rewardbench"], letters))

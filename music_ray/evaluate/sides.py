@@ -18,11 +18,12 @@ import pyarrow as pa
 from music_ray.errors import StageError
 from music_ray.evaluate.pair_sets import HubRows
 from music_ray.rundir import RunDir, digest
-from music_ray.schema import MESSAGES, Message
+from music_ray.schema import MESSAGES, Message, content_id
 
 RESULT = "scores"
 """Where below its folder a scorer leaves its rows."""
 _SCHEMA = pa.schema([("id", pa.string()), ("chosen", MESSAGES), ("rejected", MESSAGES)])
+_ALONE = pa.schema([("id", pa.string()), ("messages", MESSAGES)])
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,14 @@ class Model:
 
     @property
     def slug(self) -> str:
-        """The name as part of a file's name, with a hash that tells it from others."""
-        word = re.sub(r"[^A-Za-z0-9_]+", "-", self.name)[-40:].strip("-") or "model"
-        return f"{word}-{digest(self.folder)[:6]}"
+        """The last part of the name and the beginning of the digest, as part of a file's name.
+
+        So a model that has moved, or is named from elsewhere, finds its scores, and one that was trained anew
+        in the same place does not find those of the former. Its place counts where there is no digest.
+        """
+        last = self.name.rstrip("/").rpartition("/")[2][-40:]
+        which = self.digest or digest(self.folder)
+        return re.sub(r"[^A-Za-z0-9_]+", "-", f"{last}-{which[:8]}").strip("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +108,34 @@ def score_sides(
         run.write_table(pa.table(columns, schema=_SCHEMA), name, file)
     out = run.display(name, f"scored-{content}-{model.slug}")
     scored = tools.score(model.folder, run.display(name, file), out, words)
-    return _read(scored, len(sides), content)
+    return _read(scored, (len(sides), 2), content)
 
 
-def _read(run: RunDir, number: int, content: str) -> Scored:
-    scores = np.full((number, 2), np.nan)
-    num_tokens = np.zeros((number, 2), dtype=int)
-    reasons = [""] * number
-    seen = np.zeros((number, 2), dtype=bool)
+def score_conversations(
+    run: RunDir,
+    name: str,
+    conversations: Sequence[list[Message]],
+    model: Model,
+    tools: Tools,
+    words: Sequence[str],
+) -> Scored:
+    """score_sides of conversations that are no pairs: the result has one column."""
+    content = digest([content_id(one) for one in conversations])[:12]
+    file = f"conversations-{content}.parquet"
+    if not run.exists(name, file):
+        numbers = [str(number) for number in range(len(conversations))]
+        table = pa.table({"id": numbers, "messages": list(conversations)}, schema=_ALONE)
+        run.write_table(table, name, file)
+    out = run.display(name, f"scored-{content}-{model.slug}")
+    scored = tools.score(model.folder, run.display(name, file), out, words)
+    return _read(scored, (len(conversations), 1), content)
+
+
+def _read(run: RunDir, shape: tuple[int, int], content: str) -> Scored:
+    scores = np.full(shape, np.nan)
+    num_tokens = np.zeros(shape, dtype=int)
+    reasons = [""] * shape[0]
+    seen = np.zeros(shape, dtype=bool)
     for row in run.read_rows(RESULT, columns=["row", "column", "score", "num_tokens", "reason"]):
         place = row["row"], int(row["column"] == "rejected")
         seen[place] = True

@@ -19,6 +19,7 @@ from music_ray.evaluate.rewardbench import is_known, rewardbench
 from music_ray.evaluate.sides import Scored
 from music_ray.evaluate.stats import Resampling
 from music_ray.evaluate.verdicts import Judged
+from music_ray.public import public_place
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def summarise(suite: Suite, found: dict[str, Found], resampling: Resampling) -> 
     """
     return {
         "name": suite.pairs.name,
-        "place": suite.pairs.place,
+        "place": public_place(suite.pairs.place),
         "content": next(iter(found.values())).whole.content,
         "num_pairs": len(suite.pairs.pairs),
         "num_contexts": len(np.unique(suite.facts.contexts)),

@@ -29,6 +29,8 @@ class Verdicts:
     """The turn is None of a verdict on whole conversations."""
     unanswered: int
     """Rows without an answer of the judge."""
+    conflicting: int = 0
+    """Rows that say something else of a pair than the first row on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,17 @@ def read_verdicts(place: str) -> Verdicts:
         InputError: nothing is there, it is damaged, or a row has no id or an unknown outcome or turn.
     """
     outcomes: dict[tuple[str, int | None], str] = {}
-    unanswered = 0
+    unanswered = conflicting = 0
     for raw in _rows(place):
         row = raw.value or {}
         if row.get("status") == "error":
             unanswered += 1
             continue
-        outcomes.setdefault((_id(raw), _turn(raw)), _outcome(raw))
+        outcome = _outcome(raw)
+        conflicting += outcomes.setdefault((_id(raw), _turn(raw)), outcome) != outcome
     if not outcomes:
         raise InputError(f"{place} holds no verdict: name a file with `id` and `outcome`")
-    return Verdicts(outcomes, unanswered)
+    return Verdicts(outcomes, unanswered, conflicting)
 
 
 def _rows(place: str) -> Iterator[RawRow]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from music_ray.config import ContrastConfig, RunConfig, UserConfig
 from music_ray.errors import InputError
 from music_ray.generate.account import account
 from music_ray.generate.budget import Budget
@@ -23,7 +22,7 @@ from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate, Watch
 from music_ray.progress import say
 from music_ray.ray_session import check_pool, ensure_ray
-from music_ray.revisions import with_commit, with_tokenizer_commit
+from music_ray.revisions import with_commits
 from music_ray.rundir import RunDir
 from music_ray.schema import ROLLOUT_SCHEMA
 
@@ -64,7 +63,7 @@ def run_generate(run: RunDir, run_epoch: int) -> dict[str, Any]:
 
 
 def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: np.ndarray) -> None:
-    config = _with_commits(run)
+    config = with_commits(run)
     engine = config.engine
     ensure_ray(config)
     check_pool(engine, "engine", "read seeds")
@@ -90,32 +89,6 @@ def _roll_out_pending(run: RunDir, run_epoch: int, seed_ids: np.ndarray, done: n
     if canary := Canary.of(run, SHARDS, seed_ids, done):
         watches.append(canary)
     run_job(run, job, run.parquet_files(*SEEDS), done, total=len(seed_ids), watches=watches)
-
-
-def _with_commits(run: RunDir) -> RunConfig:
-    """The configuration with the commits of hub models, each looked up once in the run's life.
-
-    Raises:
-        InputError: no such model, no access to it, or a chat template that can't be used.
-    """
-    config = run.config
-    user = config.user.engine or config.engine
-    at_commit = {config.engine: with_commit(run, config.engine)}
-    if config.user.mode == "template" and user.endpoint is not None:
-        at_commit[user] = with_tokenizer_commit(run, user)
-
-    def role(section: UserConfig | ContrastConfig) -> UserConfig | ContrastConfig:
-        # Equal engines stay equal: roles share them.
-        engine = section.engine and at_commit.get(section.engine, section.engine)
-        return section.model_copy(update={"engine": engine})
-
-    return config.model_copy(
-        update={
-            "engine": at_commit[config.engine],
-            "user": role(config.user),
-            "contrast": role(config.contrast),
-        }
-    )
 
 
 def _pool_messages(run: RunDir) -> list[str]:

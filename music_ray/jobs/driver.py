@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def run_job(
         total=total,
         done=len(done),
         stall_seconds=run.config.generate.stall_seconds,
-        keep=functools.partial(write_usage, run, job.name, job.run_epoch),
+        keep=_usage_writer(run, job),
     )
     try:
         with teller:
@@ -76,6 +76,11 @@ def run_job(
         _account(teller)
     if teller.stop is not None:
         raise teller.stop.error
+
+
+def _usage_writer(run: RunDir, job: Job) -> Callable[[dict[str, Any]], None]:
+    engine = (job.config or run.config).engine
+    return functools.partial(write_usage, run, job.name, job.run_epoch, engine=engine)
 
 
 def _follow(results: Results, board: Any, teller: Teller, watches: Sequence[Watch]) -> None:

@@ -13,14 +13,21 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
+from music_ray.config import EngineConfig
 from music_ray.rundir import RunDir
 
 FOLDER = "usage"
 
 
-def write_usage(run: RunDir, name: str, run_epoch: int, totals: dict[str, Any]) -> None:
-    """Records the numbers of Board.totals for this start."""
-    engine = run.config.engine
+def write_usage(
+    run: RunDir, name: str, run_epoch: int, totals: dict[str, Any], engine: EngineConfig | None = None
+) -> None:
+    """Records the numbers of Board.totals for this start.
+
+    Args:
+        engine: what the job's actors asked Ray for; the run's engine when None.
+    """
+    engine = engine or run.config.engine
     seconds = totals["engine_seconds"]
     numbers = {key: value for key, value in totals.items() if isinstance(value, int | float)}
     for transient in ("actors", "alive", "obeyed", "in_flight"):

@@ -82,11 +82,16 @@ def ask_judge(
         watches: what may end the job besides too many errors.
     """
     engine, generate = config.engine, config.generate
-    ensure_ray(config)
-    check_pool(engine, key, "read pairs")
-    say(f"{command}: asking the judge {engine.model} ({engine.kind}) about {total} pairs, in both orders")
     epoch = _last_epoch(run, shards) + 1
     open_epoch(run, shards, epoch)
+    # The questions were put together before that, while actors of a driver that was killed could still write.
+    done = _answered_since(run, shards, questions, retry_errors=generate.retry_errors)
+    if len(done) == total:
+        return
+    ensure_ray(config)
+    check_pool(engine, key, "read pairs")
+    left = total - len(done)
+    say(f"{command}: asking the judge {engine.model} ({engine.kind}) about {left} pairs, in both orders")
     job = Job(
         name=job_name(shards),
         unit="pairs",
@@ -99,7 +104,7 @@ def ask_judge(
         RunDir(config),
         job,
         run.parquet_files(*questions),
-        np.empty(0, dtype=np.int64),
+        done,
         total=total,
         watches=[
             *watches,
@@ -124,6 +129,12 @@ def judge_config(config: RunConfig, engine: EngineConfig, sampling: SamplingConf
         generate=config.generate,
         ray=config.ray,
     )
+
+
+def _answered_since(run: RunDir, shards: Folder, questions: Folder, *, retry_errors: bool) -> np.ndarray:
+    """Sorted ids of questions that a shard holds an answer to by now."""
+    done = read_index(run, shards).ids_done(errors_too=not retry_errors)
+    return done[is_among(done, np.sort(run.read_ids(*questions)))]
 
 
 def _last_epoch(run: RunDir, folder: Folder) -> int:

@@ -8,6 +8,8 @@ Knows the template and the messages; it does not know which conversation should 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -22,6 +24,16 @@ _CONTROL = re.compile(
     re.IGNORECASE,
 )
 """The first character of a control token of the usual chat templates (Llama, Gemma, Mistral, Qwen, …)."""
+_DEFUSED = r"\g<0> "
+"""What takes its place."""
+
+
+@functools.cache
+def judge_hash() -> str:
+    """Hash over what makes a prompt of two conversations: the judge's templates, and the rule for control
+    tokens. Part of what a verdict is kept under."""
+    parts = (prompts.judge_hash(), _CONTROL.pattern, str(int(_CONTROL.flags)), _DEFUSED)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def judge_prompt(a: Sequence[Message], b: Sequence[Message]) -> Prompt:
@@ -38,7 +50,7 @@ def judge_prompt(a: Sequence[Message], b: Sequence[Message]) -> Prompt:
 def _defused(messages: Sequence[Message]) -> list[Message]:
     """The messages with a space in what a tokenizer would take for control tokens."""
     return [
-        {"role": message["role"], "content": _CONTROL.sub(r"\g<0> ", message["content"])}
+        {"role": message["role"], "content": _CONTROL.sub(_DEFUSED, message["content"])}
         for message in messages
     ]
 

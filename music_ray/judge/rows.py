@@ -7,7 +7,7 @@ its own, so that another judge makes new verdicts and the same one none again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from music_ray.config import EngineConfig, SamplingConfig
 from music_ray.config.base import select
-from music_ray.jobs.shards import read_batches, read_index
+from music_ray.jobs.shards import is_among, read_batches, read_index
+from music_ray.judge.prompt import judge_hash
 from music_ray.judge.verdict import Verdict
-from music_ray.prompts import judge_hash
 from music_ray.rundir import RunDir, digest
 from music_ray.schema import MESSAGES, SCHEMA_VERSION, Message, content_id
 
@@ -111,7 +111,7 @@ def job_name(shards: tuple[str, ...]) -> str:
 
 
 class Verdicts:
-    """The verdicts of a folder, by id: 10 bytes a pair in memory."""
+    """The verdicts of a folder, by id: 22 bytes a pair in memory."""
 
     _CODES = ("", *(str(one) for one in Verdict))
 
@@ -126,13 +126,15 @@ class Verdicts:
         self.reasons: Counter[str] = Counter()
         """Of error rows."""
         self._said = np.zeros((2, len(self.ids)), dtype=np.int8)
+        self._tokens = {kind: np.zeros(len(self.ids), dtype=np.int32) for kind in self.tokens}
         columns = ["id", "status", "reason", "first", "second", *_TOKENS]
         for batch in read_batches(run, index, columns):
             at = np.searchsorted(self.ids, batch["id"].to_numpy())
             for order, name in enumerate(("first", "second")):
                 self._said[order, at] = [self._CODES.index(one) for one in batch[name].to_pylist()]
-            for kind in self.tokens:
-                self.tokens[kind] += int(batch[f"{kind}_tokens"].to_numpy().sum())
+            for kind, numbers in self._tokens.items():
+                numbers[at] = batch[f"{kind}_tokens"].to_numpy()
+                self.tokens[kind] += int(numbers[at].sum(dtype=np.int64))
             self.reasons.update(reason for reason in batch["reason"].to_pylist() if reason)
 
     def of(self, one: int) -> tuple[Verdict, Verdict] | Literal["error"] | None:
@@ -142,3 +144,9 @@ class Verdicts:
             return None
         first, second = (self._CODES[code] for code in self._said[:, at])
         return "error" if self.is_error[at] else (Verdict(first), Verdict(second))
+
+    def tokens_of(self, ids: Iterable[int]) -> dict[str, int]:
+        """Tokens of the rows on these questions, by kind: prompt, cached and completion."""
+        wanted = np.array(sorted(set(ids)), dtype=np.int64)
+        there = is_among(self.ids, wanted)
+        return {kind: int(numbers[there].sum(dtype=np.int64)) for kind, numbers in self._tokens.items()}

@@ -14,8 +14,8 @@ from music_ray.engines.base import Engine
 from music_ray.jobs.counting import CountingEngine
 from music_ray.jobs.metrics import Metrics
 from music_ray.judge.ask import Judge, Judgement
+from music_ray.judge.prompt import judge_hash
 from music_ray.judge.rows import OUTCOMES, VerdictRow
-from music_ray.prompts import judge_hash
 from music_ray.schema import content_id
 
 

@@ -62,7 +62,7 @@ def prompt_hash() -> str:
 
 @functools.cache
 def judge_hash() -> str:
-    """Hash over the judge's templates (judge_*.j2): part of what a verdict is kept under."""
+    """Hash over the judge's templates (judge_*.j2); music_ray.judge.prompt adds what it does to the texts."""
     return _hash_of(judges=True)
 
 

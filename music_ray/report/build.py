@@ -9,16 +9,20 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from music_ray.report import figures, show
+from music_ray.report import figures, show, side_by_side
 from music_ray.report.collect import ReportData, collect
+from music_ray.report.evaluations import calibrations
+from music_ray.report.rewardbench import PAPER
 from music_ray.rundir import RunDir
 
 PAGE = ("report", "index.html")
+
+Key = TypeVar("Key")
 
 
 def run_report(run: RunDir) -> dict[str, Any]:
@@ -36,6 +40,8 @@ def run_report(run: RunDir) -> dict[str, Any]:
         "counts": {
             "pairs_shown": len(data.pairs),
             "refused_shown": len(data.refused),
+            "mistakes_shown": sum(len(one.readings) for one in data.mistakes),
+            "evaluations_shown": len(data.any_models) + len(data.best_of_n),
             "charts": page.count('class="chart"'),
             "unreadable_parts": len(data.damage),
         },
@@ -62,10 +68,41 @@ def render(data: ReportData) -> str:
             turns_charts=_safe(
                 {suite.name: chart for suite in suites if (chart := figures.turns_chart(suite)) is not None}
             ),
+            paper=list(PAPER),
+            sensitivity_charts=[
+                _safe(figures.sensitivity_charts(index, found)) for index, found in enumerate(data.any_models)
+            ],
+            win_rate_charts=[
+                [(match, Markup(chart)) for match, chart in figures.win_rate_charts(index, found)]
+                for index, found in enumerate(data.best_of_n)
+            ],
+            calibrations=[
+                (title, models, Markup(figures.reliability_chart(key, title, models)))
+                for title, models, key in calibrations(data.evaluation, data.any_models)
+            ],
             score_charts={
                 suite.name: [(caption, Markup(chart)) for caption, chart in figures.score_charts(suite)]
                 for suite in suites
             },
+        )
+    )
+
+
+def render_side_by_side(first: tuple[RunDir, ReportData], second: tuple[RunDir, ReportData]) -> str:
+    """The page of two runs as HTML. The same data gives the same bytes."""
+    left, right = first[1], second[1]
+    accuracy = side_by_side.ACCURACY
+    chart = _safe_one(figures.accuracy_of_two(left.evaluation, right.evaluation))
+    return (
+        environment()
+        .get_template("side_by_side.html.j2")
+        .render(
+            first=left,
+            second=right,
+            parts=side_by_side.parts(first, second),
+            charts={} if chart is None else {accuracy: chart},
+            style=Markup(_asset("page.css")),
+            policy=_policy(""),
         )
     )
 
@@ -80,7 +117,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "percent", "decimal", "signed", "duration", "moment", "words"):
+    for name in ("count", "percent", "decimal", "signed", "known_signed", "duration", "moment", "words"):
         jinja.filters[name] = getattr(show, name)
     return jinja
 
@@ -89,7 +126,7 @@ def _visible(value: Any) -> Any:
     return show.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _safe(charts: dict[str, str]) -> dict[str, Markup]:
+def _safe(charts: dict[Key, str]) -> dict[Key, Markup]:
     return {name: Markup(chart) for name, chart in charts.items()}
 
 

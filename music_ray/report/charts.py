@@ -16,8 +16,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GOOD, BAD, INK, DIM, LINE = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
-_VARIABLES = {GOOD: "--good", BAD: "--bad", INK: "--ink", DIM: "--dim", LINE: "--line"}
+GOOD, BAD, INK, DIM, LINE, ALTER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"
+_VARIABLES = {
+    GOOD: "--good",
+    BAD: "--bad",
+    INK: "--ink",
+    DIM: "--dim",
+    LINE: "--line",
+    ALTER: "--alter",
+}
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _STYLE: dict[Any, Any] = {
@@ -149,6 +156,90 @@ def turns_chart(name: str, title: str, groups: Sequence[tuple[str, Sequence[tupl
             f"{label}, {turns} turns: {_say(point.value)}"
             for label, points in groups
             for turns, point in points
+        )
+        return _svg(figure, name, title, said + ".")
+
+
+def fall_chart(name: str, title: str, curves: Sequence[tuple[str, Sequence[tuple[int, Interval]]]]) -> str:
+    """Falls of a score by the spoiled reply's turns before the last, which is at the right end."""
+    with _figure(3.7, 2.0) as (figure, axes):
+        axes.axhline(0.0, color=DIM, linewidth=0.8, linestyle=(0, (3, 3)))
+        for index, (label, points) in enumerate(curves):
+            shift = 0.12 * (index - (len(curves) - 1) / 2)
+            places = [distance - shift for distance, _ in points]
+            for place, (_, point) in zip(places, points, strict=True):
+                axes.plot([place] * 2, [point.low, point.high], color=point.colour, linewidth=2, alpha=0.45)
+            values, colour = [point.value for _, point in points], points[0][1].colour if points else INK
+            axes.plot(places, values, "o-", color=colour, markersize=4, linewidth=1, label=label)
+        distances = sorted({distance for _, points in curves for distance, _ in points})
+        axes.set_xticks(distances)
+        if distances:
+            axes.set_xlim(distances[-1] + 0.4, distances[0] - 0.4)  # As it is read: the last turn last.
+        axes.set_xlabel("turns before the last")
+        axes.set_ylabel("fall, SD")
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="best")
+        said = "; ".join(
+            f"{label}, {distance} before the last: {_say(point.value)}"
+            for label, points in curves
+            for distance, point in points
+        )
+        return _svg(figure, name, title, said + ".")
+
+
+def bar_chart(name: str, title: str, groups: Sequence[tuple[str, Sequence[tuple[int, Interval]]]]) -> str:
+    """Win rates as bars by N with their intervals, a group beside the other, against a coin."""
+    ticks = sorted({tick for _, bars in groups for tick, _ in bars})
+    width = 0.7 / max(1, len(groups))
+    with _figure(3.7, 2.0) as (figure, axes):
+        for index, (label, bars) in enumerate(groups):
+            places = [ticks.index(tick) + width * (index - (len(groups) - 1) / 2) for tick, _ in bars]
+            colour = bars[0][1].colour if bars else INK
+            heights = [bar.value for _, bar in bars]
+            axes.bar(places, heights, width=0.92 * width, color=colour, alpha=0.45, linewidth=0, label=label)
+            for place, (_, bar) in zip(places, bars, strict=True):
+                axes.plot([place] * 2, [bar.low, bar.high], color=bar.colour, linewidth=2)
+        axes.axhline(0.5, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
+        axes.set_xlabel("N")
+        axes.grid(visible=False, axis="x")
+        _percent_axis(axes.yaxis, axes.set_ylim)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)  # Clear of the bars.
+        said = "; ".join(
+            f"{label}, N = {tick}: {_say(bar.value)} from {_say(bar.low)} to {_say(bar.high)}"
+            for label, bars in groups
+            for tick, bar in bars
+        )
+        return _svg(figure, name, title, said + ".")
+
+
+def reliability_chart(
+    name: str, title: str, groups: Sequence[tuple[str, str, Sequence[tuple[float, float, int]]]]
+) -> str:
+    """How often a model is right beside how sure it is, (confidence, accuracy, pairs) a point.
+
+    Args:
+        groups: label, colour and points of each model; a point's area follows its pairs.
+    """
+    with _figure(2.9, 2.3) as (figure, axes):
+        axes.plot([0.5, 1.0], [0.5, 1.0], color=DIM, linewidth=0.8, linestyle=(0, (3, 3)))
+        for label, colour, points in groups:
+            total = sum(number for _, _, number in points) or 1
+            places, values = [one for one, _, _ in points], [one for _, one, _ in points]
+            sizes = [8 + 120 * number / total for _, _, number in points]
+            axes.plot(places, values, color=colour, linewidth=1, label=label)
+            axes.scatter(places, values, s=sizes, color=colour, alpha=0.6, linewidths=0)
+        axes.set_xlim(0.485, 1.015)
+        axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], ["50%", "60%", "70%", "80%", "90%", "100%"])
+        axes.set_xlabel("how sure the model is")
+        axes.set_ylabel("right")
+        _percent_axis(axes.yaxis, axes.set_ylim)
+        if len(groups) > 1:
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)  # Clear of the points.
+        said = "; ".join(
+            f"{label}: {_say(value)} at {_say(place)} ({number} pairs)"
+            for label, _, points in groups
+            for place, value, number in points
         )
         return _svg(figure, name, title, said + ".")
 

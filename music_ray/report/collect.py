@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from music_ray.config.load import dump_config
 from music_ray.errors import MusicRayError
+from music_ray.report.any_model import AnyModel
 from music_ray.report.audit import AuditSection, read_audit
+from music_ray.report.best_of_n import BestOfN
 from music_ray.report.evaluation import Evaluation, read_evaluation
+from music_ray.report.evaluations import read_place
+from music_ray.report.given import Place, places
 from music_ray.report.jsonlines import read_objects
+from music_ray.report.mistakes import Mistakes, of_set, of_suite
 from music_ray.report.plan import Comparison, read_comparison
 from music_ray.report.reading import (
     Reading,
@@ -61,6 +67,11 @@ class ReportData:
     set_aside: list[dict[str, str]]
     plan: Comparison | None = None
     """What was planned beside what came; None without a plan."""
+    folder: str = ""
+    """The run folder, as the user would type it."""
+    any_models: list[AnyModel] = field(default_factory=list)
+    best_of_n: list[BestOfN] = field(default_factory=list)
+    mistakes: list[Mistakes] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
 
@@ -80,6 +91,8 @@ def collect(run: RunDir) -> ReportData:
     pairs: list[Reading] = _part(damage, "pairs", lambda: _pairs(run, ids, evaluation), [])
     refused: list[dict[str, Any]] = _part(damage, "pairs/gates.jsonl", lambda: refusals(run), [])
     shown = few_of_each_reason(refused, MAX_REFUSED)
+    others = _others(run, damage)
+    any_models = [one for one in others if isinstance(one, AnyModel)]
     return ReportData(
         name=run.config.name,
         manifest=manifest,
@@ -97,6 +110,10 @@ def collect(run: RunDir) -> ReportData:
         refused=_part(damage, "rollouts", lambda: read_refused(run, shown), []),
         set_aside=_part(damage, "seeds/set_aside.jsonl", lambda: _set_aside(run), []),
         plan=_part(damage, "plan.json", lambda: read_comparison(run, manifest), None),
+        folder=run.display(),
+        any_models=any_models,
+        best_of_n=[one for one in others if isinstance(one, BestOfN)],
+        mistakes=_mistakes(run, damage, evaluation, any_models),
         models={"simulator": run.config.engine.model, "reward model": run.config.train.base_model},
         damage=damage,
     )
@@ -119,6 +136,27 @@ def _pairs(run: RunDir, ids: list[str], evaluation: Evaluation | None) -> list[R
         for reading in readings:
             reading.scores.extend(evaluation.score_of(reading.id))
     return readings
+
+
+def _others(run: RunDir, damage: list[str]) -> list[AnyModel | BestOfN]:
+    """The evaluations beside the run's own stage."""
+    there: list[Place] = _part(damage, "report/evaluations.json", lambda: places(run), [])
+    found = [_part(damage, place.name, partial(read_place, place), None) for place in there]
+    return [one for one in found if one is not None]
+
+
+def _mistakes(
+    run: RunDir, damage: list[str], own: Evaluation | None, any_models: list[AnyModel]
+) -> list[Mistakes]:
+    found: list[Mistakes] = []
+    for suite in own.suites if own else ():
+        one = _part(damage, f"mix/held_out/{suite.name}.parquet", partial(of_suite, run, suite), None)
+        found += [one] if one else []
+    for evaluation in any_models:
+        for pairs in evaluation.sets:
+            where = f"{evaluation.place.name}/{pairs.name}"
+            found += _part(damage, where, partial(of_set, evaluation, pairs), [])
+    return found
 
 
 def _config_yaml(run: RunDir) -> str:

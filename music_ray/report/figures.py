@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 
 from music_ray.report import charts
+from music_ray.report.any_model import AnyModel, SetResult
 from music_ray.report.audit import AuditSection
-from music_ray.report.charts import BAD, DIM, GOOD, INK, Interval, Line
-from music_ray.report.evaluation import UNTRAINED, Estimate, Evaluation, Suite
+from music_ray.report.best_of_n import BestOfN, Match
+from music_ray.report.calibration import Calibration
+from music_ray.report.charts import ALTER, BAD, DIM, GOOD, INK, Interval, Line
+from music_ray.report.evaluation import TRAINED, UNTRAINED, Estimate, Evaluation, Suite
+from music_ray.report.numbers import Span
+from music_ray.report.show import visible
 from music_ray.report.training import Training
+
+_COLOURS = (INK, DIM, ALTER, GOOD, BAD)
+"""Of models that share a chart, in their order."""
 
 
 def training_charts(training: Training | None) -> dict[str, str]:
@@ -57,6 +65,24 @@ def accuracy_chart(evaluation: Evaluation | None) -> str | None:
     return charts.interval_chart("accuracy", "Accuracy with intervals", rows, "accuracy") if rows else None
 
 
+def accuracy_of_two(first: Evaluation | None, second: Evaluation | None) -> str | None:
+    """The trained models of two runs on their held-out suites, the second in grey."""
+    rows = [
+        Interval(
+            f"{visible(suite.name)}, {which}",
+            one.accuracy,
+            one.accuracy_low,
+            one.accuracy_high,
+            colour,
+        )
+        for which, evaluation, colour in (("first", first, INK), ("second", second, DIM))
+        for suite in (evaluation.suites if evaluation else ())
+        if (one := suite.overall(TRAINED)) is not None and math.isfinite(one.accuracy)
+    ]
+    rows.sort(key=lambda row: row.label)
+    return charts.interval_chart("of-two", "Accuracy of two runs", rows, "accuracy") if rows else None
+
+
 def turns_chart(suite: Suite) -> str | None:
     """Accuracy by number of turns, when there is more than one number."""
     groups = [
@@ -98,6 +124,81 @@ def score_charts(suite: Suite) -> list[tuple[str, str]]:
             )
         )
     return drawn
+
+
+def sensitivity_charts(index: int, found: AnyModel) -> dict[tuple[str, str], str]:
+    """The curve of every model on every pair set, by the set's name and the model's letter.
+
+    Args:
+        index: of the evaluation on the page, for ids.
+    """
+    drawn: dict[tuple[str, str], str] = {}
+    for number, pairs in enumerate(found.sets):
+        for letter in found.models:
+            curves = _falls(pairs, letter)
+            if curves:
+                key = f"sensitivity-{index}-{number}-{letter}"
+                title = f"{visible(pairs.name)}, model {letter}: fall of the score with one spoiled reply"
+                drawn[pairs.name, letter] = charts.fall_chart(key, title, curves)
+    return drawn
+
+
+def _falls(pairs: SetResult, letter: str) -> list[tuple[str, list[tuple[int, Interval]]]]:
+    curves = pairs.sensitivity.curves if pairs.sensitivity else []
+    return [
+        (curve.kind, points)
+        for curve in curves
+        if curve.letter == letter
+        and (
+            points := [
+                (
+                    distance,
+                    _of_span(str(distance), point.fall_std, ALTER if curve.kind == "contrast" else INK),
+                )
+                for distance, point in curve.by_distance
+                if point.fall_std.is_known
+            ]
+        )
+    ]
+
+
+def win_rate_charts(index: int, found: BestOfN) -> list[tuple[Match, str]]:
+    """Win rates by N of all that were compared; a match without any rate has no chart."""
+    drawn = []
+    for number, match in enumerate(found.matches):
+        groups = [
+            (f"by {visible(selection)}", bars)
+            for place, selection in enumerate(match.selections)
+            if (
+                bars := [
+                    (one.n, _of_span(str(one.n), one.win_rate, (INK, DIM)[place % 2]))
+                    for one in match.rates
+                    if one.selection == selection and one.win_rate.is_known
+                ]
+            )
+        ]
+        if groups:
+            title = f"{match.first} against {match.second}, judged by {match.judged_by}: win rate by N"
+            drawn.append((match, charts.bar_chart(f"wins-{index}-{number}", visible(title), groups)))
+    return drawn
+
+
+def reliability_chart(key: str, title: str, models: list[Calibration]) -> str:
+    """One diagram of all models on one set of pairs."""
+    groups = [
+        (
+            visible(one.model),
+            _COLOURS[index % len(_COLOURS)],
+            [(held.confidence, held.accuracy, held.num_pairs) for held in one.bins],
+        )
+        for index, one in enumerate(models)
+    ]
+    title = f"{visible(title)}: calibration of margins"
+    return charts.reliability_chart(f"calibration-{_slug(key)}", title, groups)
+
+
+def _of_span(label: str, found: Span, colour: str) -> Interval:
+    return Interval(label, found.value, found.low, found.high, colour)
 
 
 def _interval(label: str, estimate: Estimate, model: str) -> Interval:

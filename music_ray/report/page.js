@@ -1,7 +1,7 @@
 // Filters the pairs. The page is complete without it: the tools stay hidden until this runs.
 "use strict";
 const tools = document.getElementById("tools");
-const pairs = Array.from(document.querySelectorAll("article.pair"), (element) => ({
+const pairs = Array.from(document.querySelectorAll("article.pair[data-reason]"), (element) => ({
   element,
   reason: element.dataset.reason,
   text: element.textContent.toLowerCase(),

@@ -59,6 +59,11 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and math.isfinite(value) and value >= 0 else text
 
 
+def known_signed(value: float | None, digits: int = 3) -> str:
+    """signed, with a dash where there is no number."""
+    return NOTHING if value is None or not math.isfinite(value) else signed(value, digits)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the two largest units that matter: 4.2 s, 3 min 05 s, 2 h 10 min, 1 d 4 h."""
     if seconds is None or not math.isfinite(seconds):

@@ -6,6 +6,8 @@ from music_ray.config import BestOfNConfig
 from music_ray.config.load import resolve_config
 from music_ray.errors import ConfigError
 
+JUDGE = {"engine": {"kind": "scripted", "model": "a judge"}}
+
 
 def section(**values) -> BestOfNConfig:
     return resolve_config({"name": "t", "best_of_n": values}).best_of_n
@@ -39,6 +41,15 @@ def test_numbers_come_in_order_and_once() -> None:
             r"second_judge has an engine and best_of_n\.judge has",
         ),
         (
+            {"judge": JUDGE, "second_judge": JUDGE},
+            r"second_judge is best_of_n\.judge once more \(a judge, with the same sampling\), so that they "
+            r"agree on everything: name another model in best_of_n\.second_judge\.engine, or leave it out",
+        ),
+        (
+            {"judge": JUDGE, "second_judge": {"engine": {**JUDGE["engine"], "max_engines": 3}}},
+            r"second_judge is best_of_n\.judge once more",
+        ),
+        (
             {"judge": {"engine": {"kind": "scripted", "max_model_len": 512}}},
             r"reply of 512 tokens does not fit best_of_n\.judge\.engine\.max_model_len \(512\)",
         ),
@@ -47,6 +58,13 @@ def test_numbers_come_in_order_and_once() -> None:
 def test_what_can_not_be_is_refused(values, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         section(**values)
+
+
+def test_a_judge_of_another_model_or_sampling_is_a_second_one() -> None:
+    warmer = {**JUDGE, "sampling": {"temperature": 0.5}}
+    for other in (warmer, {"engine": {**JUDGE["engine"], "model": "another"}}):
+        assert section(judge=JUDGE, second_judge=other).second_judge.engine is not None
+    section(judge=JUDGE), section()
 
 
 def test_a_judge_that_sets_one_sampling_key_keeps_the_others() -> None:

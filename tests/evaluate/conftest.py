@@ -56,7 +56,7 @@ class TableScorer:
         run = RunDir(resolve_config({"name": Path(out).name, "runs_dir": str(Path(out).parent)}))
         rows = []
         for number, row in enumerate(pq.read_table(data).to_pylist()):
-            for column in ("chosen", "rejected"):
+            for column in ("messages",) if "messages" in row else ("chosen", "rejected"):
                 text = row[column][-1]["content"]
                 score = table.get(text, 0.0)
                 tokens = sum(len(one["content"].split()) for one in row[column])

@@ -1,7 +1,9 @@
 """Models on pair sets, end to end with models that are a table: what is written, shared and refused."""
 
+import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from music_ray.errors import ConfigError, InputError
 from music_ray.evaluate.any_model import evaluate_models
 from music_ray.evaluate.rewardbench import SECTIONS
+from music_ray.evaluate.sides import Tools
+from music_ray.public import public_place
 from tests.evaluate.conftest import messages, write_jsonl
 
 WORDS = ("evaluate.bootstrap_samples=100",)
@@ -121,6 +125,60 @@ def test_a_judge_s_verdicts_on_conversations_and_turns(world, tmp_path: Path, sc
     assert [path.parent.name for path in data] == ["dev", "dev-turns"]
     cuts = pq.read_table(data[1]).to_pylist()
     assert [len(row["chosen"]) for row in cuts] == [2, 4] and cuts[0]["rejected"] == messages("q", "bad")
+
+
+def test_what_is_recorded_of_verdicts(world, tmp_path: Path) -> None:
+    rows = [{"id": "p1", "outcome": "chosen"}, {"id": "p1", "outcome": "tie"}, {"id": "p9", "outcome": "tie"}]
+    rows += [{"id": "p2", "outcome": "", "status": "error"}]
+    result = world(models=world.models[:1], verdicts=write_jsonl(tmp_path / "v.jsonl", *rows))
+    assert result["verdicts"] == {
+        "place": "…/v.jsonl", "num_verdicts": 2, "on_pairs": 1, "unanswered": 1, "conflicting": 1,
+    }  # fmt: skip
+    assert world(models=world.models[:1])["verdicts"] is None
+
+
+def test_neither_credentials_nor_folders_of_the_machine_are_recorded(
+    world, tmp_path: Path, monkeypatch
+) -> None:
+    folder = tmp_path / "home of ada"
+    folder.mkdir()
+    result = world(models=world.models[:1], pairs=[write_jsonl(folder / "my pairs.jsonl", *ROWS)])
+    assert [one["place"] for one in result["pair_sets"]] == ["…/my pairs.jsonl"]
+    assert result["models"][0]["folder"] == "…/a"
+    assert "home of ada" not in json.dumps(result | {"file": ""})
+    for place, shown in (
+        ("s3://KEY:SECRET@bucket/pairs.parquet?region=x", "s3://bucket/pairs.parquet"),
+        ("~/pairs.jsonl", "…/pairs.jsonl"),
+        ("file:///srv/a/pairs/", "…/pairs"),
+        ("data/pairs.jsonl", "data/pairs.jsonl"),
+        ("owner/name@v1:test", "owner/name@v1:test"),
+    ):
+        assert public_place(place) == shown
+
+
+def test_scores_are_found_by_the_model_and_not_by_its_place(
+    world, tmp_path: Path, scorer, make_model, monkeypatch
+) -> None:
+    monkeypatch.setattr(scorer, "check_model", lambda folder: SimpleNamespace(digest=_content(folder)))
+    tools = Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=lambda *arguments: iter(()))
+
+    def scored_below() -> set[str]:
+        evaluate_models([model], ["dev.jsonl"], "out", None, WORDS, tools)
+        return {path.name for path in (tmp_path / "out" / "dev").glob("scored-*")}
+
+    monkeypatch.chdir(tmp_path)
+    model = "a"
+    (first,) = scored_below()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "a").rename(tmp_path / "moved" / "a")
+    model = str(tmp_path / "moved" / "a")
+    assert scored_below() == {first}, "it was moved, and is named otherwise"
+    (tmp_path / "moved" / "a" / "scores.json").write_text(json.dumps(B))
+    assert len(scored_below()) == 2, "it was trained anew in the same place"
+
+
+def _content(folder: str) -> str:
+    return hashlib.sha256((Path(folder) / "scores.json").read_bytes()).hexdigest()[:16]
 
 
 def test_verdicts_on_other_pairs_are_refused(world, tmp_path: Path, scorer) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from music_ray.evaluate.pair_sets import read_pair_sets
+from music_ray.evaluate.spoil import spoil
+from music_ray.generate.hub import hub_rows
 from tests.evaluate.conftest import messages, write_jsonl
 from tests.evaluate.test_model_names import make_run_folder
 from tests.reward.conftest import conversation
@@ -33,6 +36,7 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         ((), "evaluate needs a CONFIG, or both --model and --pairs"),
         (("--model", "m"), "evaluate needs a CONFIG, or both --model and --pairs"),
+        (("x.yaml", "--sensitivity"), "--sensitivity goes with --model and --pairs: name both, or leave it"),
         (("--pairs", "p.jsonl"), "evaluate needs a CONFIG, or both --model and --pairs"),
         (("--model", "m", "--model", "m", "--pairs", "p.jsonl"), "--model m is given twice: name it once"),
         (
@@ -86,7 +90,7 @@ def test_real_models_on_real_pairs(tmp_path: Path) -> None:
     rows[5]["rejected"] = conversation("a " * 300, "b")  # longer than the model can read
     pairs = write_jsonl(tmp_path / "dev.jsonl", *rows)
     words = ["--model", str(model), "--model", untrained, "--pairs", pairs, "--out", str(tmp_path / "out")]
-    words += ["ray.num_cpus=2", "evaluate.bootstrap_samples=200"]
+    words += ["--sensitivity", "ray.num_cpus=2", "evaluate.bootstrap_samples=200"]
     command = [sys.executable, "-m", "music_ray", "evaluate", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
@@ -102,13 +106,24 @@ def test_real_models_on_real_pairs(tmp_path: Path) -> None:
     ]
     right = [one > other for number, (one, other) in enumerate(expected) if number != 5]
     assert found["overall"]["accuracy"] == pytest.approx(sum(right) / 12)
-    slug = next((tmp_path / "out" / "dev").glob("scores-*gemma-reward-*.parquet"))
+    slug = next((tmp_path / "out" / "dev").glob("scores-reward-*.parquet"))
     for row, (chosen, rejected) in zip(pq.read_table(slug).to_pylist(), expected, strict=True):
         assert row["chosen_score"] == pytest.approx(chosen, abs=1e-5)
         if row["id"] != "p5":
             assert row["rejected_score"] == pytest.approx(rejected, abs=1e-5)
+
+    spoiled = spoil(read_pair_sets([pairs], hub_rows)[0].pairs, 0).spoiled
+    after = score(classifier, [chat.conversation_ids(one.messages) for one in spoiled])
+    path = next((tmp_path / "out" / "dev").glob("sensitivity-reward-*.parquet"))
+    written = pq.read_table(path).to_pylist()
+    assert [row["spoiled_score"] for row in written] == pytest.approx(after, abs=1e-5)
+    good = {row["id"]: chosen for row, (chosen, _) in zip(rows, expected, strict=True)}
+    assert [row["good_score"] for row in written] == pytest.approx(
+        [good[row["id"]] for row in written], abs=1e-5
+    )
+    assert "one turn spoiled by another conversation's reply" in done.stdout
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert (
-        second.returncode == 0 and second.stdout.count("score: finished in") == 2
+        second.returncode == 0 and second.stdout.count("score: finished in") == 4
     )  # nothing is scored twice
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from music_ray.config.load import dump_config, resolve_config
+from music_ray.config.load import dump_config, load_config, resolve_config
 from music_ray.errors import InputError
 from music_ray.evaluate.model_names import local_model
 from music_ray.rundir import RunDir
@@ -161,6 +161,25 @@ def test_an_untrained_model_has_the_base_and_the_first_head_of_its_run(tmp_path:
     assert local_model(f"untrained:{run}", out) == folder  # and it is not written again
     assert (Path(folder) / "model.safetensors").stat().st_mtime_ns == written
     assert len(list(Path(folder).parent.iterdir())) == 1
+
+
+def test_an_untrained_model_goes_by_its_content_and_not_by_its_place(tmp_path: Path, out: RunDir) -> None:
+    run = make_run_folder(tmp_path)
+    first = local_model(f"untrained:{run}", out)
+    (tmp_path / "elsewhere").mkdir()
+    base = (tmp_path / "base").rename(tmp_path / "elsewhere" / "base")
+    config = load_config(Path(run) / "config.yaml")
+    moved = config.model_copy(update={"train": config.train.model_copy(update={"base_model": str(base)})})
+    (tmp_path / "run").rename(tmp_path / "elsewhere" / "run")
+    run = str(tmp_path / "elsewhere" / "run")
+    (Path(run) / "config.yaml").write_text(dump_config(moved))
+    assert local_model(f"untrained:{run}", out) == first, "the same base in another place, and the same seed"
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")  # of a float that was 1.0
+    second = local_model(f"untrained:{run}", out)
+    assert second != first, "another base in the same place"
+    (Path(run) / "config.yaml").write_text(dump_config(moved.model_copy(update={"seed": 6})))
+    assert len({first, second, local_model(f"untrained:{run}", out)}) == 3
 
 
 def test_an_untrained_model_needs_a_run_folder_and_a_local_place(tmp_path: Path, out: RunDir) -> None:

@@ -63,6 +63,16 @@ def test_agreement_has_a_table_of_its_own(shown) -> None:
     assert cells == ["whole conversations", "A", "1.000 [1.000, 1.000]", "+1.000", "1", "0", "1"]
 
 
+def test_verdicts_that_contradict_each_other_are_said(shown) -> None:
+    said = [{"id": 1, "outcome": "chosen"}, {"id": 1, "outcome": "tie"}]
+    text = " ".join(shown([pair(1), pair(2)], *said).split())
+    assert (
+        "- 1 verdicts of …/v.jsonl say something else than an earlier one on the same pair, which counts: is "
+        "it a file of several judges?"
+    ) in text
+    assert "say something else" not in shown([pair(1), pair(2)], said[0])
+
+
 def test_a_partial_set_is_called_one_and_says_what_it_lacks(shown) -> None:
     rows = [
         {"id": number, "subset": "hep-go", "prompt": f"q{number}", "chosen": "good", "rejected": "bad"}

@@ -1,6 +1,7 @@
 """The bootstrap: against scipy, against theory, and what clustering does."""
 
-from itertools import product
+from fractions import Fraction
+from itertools import accumulate, product
 
 import numpy as np
 import pytest
@@ -109,6 +110,46 @@ def test_the_sign_flip_test_counts_all_flips(rows):
     found = sign_flip_test(differences, groups)
     assert found == pytest.approx(flips(sums))
     assert sign_flip_test(-differences, groups) == pytest.approx(found)
+
+
+ONES, TWOS = 5000, 3000
+"""Groups whose sums are ±1 and ±2: so many that their distributions are convolved by FFT."""
+
+
+def binomials(number):
+    return list(accumulate(range(number), lambda one, k: one * (number - k) // (k + 1), initial=1))
+
+
+def exact_p_value(total):
+    """Whole numbers: the flips that come to at least `total`, by how many of each kind are positive."""
+    at_least = list(accumulate(reversed(binomials(TWOS)), initial=0))[::-1]
+    ways = 0
+    for ones, number in enumerate(binomials(ONES)):
+        twos = -(-(total + ONES - 2 * ones + 2 * TWOS) // 4)
+        ways += number * at_least[min(max(twos, 0), TWOS + 1)]
+    return 2 * Fraction(ways, 2 ** (ONES + TWOS))
+
+
+@pytest.mark.parametrize("negative", [3300, 3600, 3800, 3900])
+def test_far_tails_are_as_exact_as_near_ones(negative):
+    """An FFT alone knows nothing below 1e-17, and gives 0 or noise; here are p-values down to 1e-103."""
+    signs = np.ones(ONES + TWOS, dtype=int)
+    signs[::2][:negative] = -1  # of both kinds
+    sums = np.repeat([1, 2], [ONES, TWOS])
+    found = sign_flip_test(np.repeat(signs, sums), np.repeat(np.arange(ONES + TWOS), sums))
+    exact = float(exact_p_value(int(signs @ sums)))
+    assert found == pytest.approx(exact, rel=1e-9, abs=0)
+
+
+def test_where_all_agree_two_flips_are_as_far():
+    differences = np.ones(900, dtype=int)
+    assert sign_flip_test(differences, np.arange(900) // 3) == pytest.approx(2 / 2**300, rel=1e-9, abs=0)
+    assert sign_flip_test(np.ones(4000, dtype=int), np.arange(4000)) == 0.0, "below what a double can be"
+
+
+def test_no_difference_proves_nothing():
+    assert sign_flip_test(np.array([1, -1, 0]), np.arange(3)) == 1.0
+    assert sign_flip_test(np.zeros(4), np.arange(4)) == 1.0
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10))

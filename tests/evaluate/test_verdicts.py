@@ -35,7 +35,17 @@ def test_verdicts_are_on_a_pair_s_id_or_on_its_conversations(tmp_path: Path) -> 
     )
     found = read_verdicts(path)
     assert found.unanswered == 1 and len(found.outcomes) == 3
+    assert found.conflicting == 1
     assert match(found, PAIRS) == [Judged(0, None, "chosen"), Judged(1, None, "tie")]
+
+
+def test_verdicts_that_contradict_the_first_are_counted(tmp_path: Path) -> None:
+    said = [("a", None, "tie"), ("a", None, "tie"), ("a", 1, "chosen"), ("a", None, "chosen")]
+    said += [("a", 1, "rejected"), ("a", 1, "tie"), ("b", None, "invalid"), ("b", None, "chosen")]
+    rows = [{"id": one, "turn": turn, "outcome": outcome} for one, turn, outcome in said]
+    found = read_verdicts(write_jsonl(tmp_path / "v.jsonl", *rows))
+    assert found.conflicting == 4, "the same once more is no conflict, and turns are apart"
+    assert found.outcomes == {("a", None): "tie", ("a", 1): "chosen", ("b", None): "invalid"}
 
 
 def test_verdicts_on_turns(tmp_path: Path) -> None:

@@ -4,13 +4,10 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from music_ray.config.load import resolve_config
 from music_ray.errors import InputError, StageError
-from music_ray.generate import pipeline
 from music_ray.jobs import results as jobs_results
 from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE, JobActor
 from music_ray.jobs.job import Job
-from music_ray.rundir import RunDir
 
 
 class Results:
@@ -45,22 +42,6 @@ def test_a_users_mistake_that_an_actor_meets_ends_the_stage_with_its_message():
     assert next(results).num_rows == 1
     with pytest.raises(InputError, match=r"^no chat template: add one$"):
         next(results)
-
-
-def test_roles_with_equal_engines_still_share_one_at_its_tokenizers_commit(tmp_path, monkeypatch):
-    def at_commit(run, engine):
-        return engine.model_copy(update={"revision": "c0ffee"})
-
-    monkeypatch.setattr(pipeline, "with_tokenizer_commit", at_commit)
-    engine = {"kind": "endpoint", "model": "m", "endpoint": {"base_url": "http://h/v1"}}
-    other = {**engine, "model": "other"}
-    values = {"name": "r", "runs_dir": str(tmp_path), "engine": engine}
-    values |= {"user": {"mode": "template", "engine": engine}, "contrast": {"engine": other}}
-    config = pipeline._with_commits(RunDir(resolve_config(values)))
-    assert config.engine == config.user.engine and config.engine.revision == "c0ffee"
-    assert config.contrast.engine.revision is None
-    values["user"] = {"mode": "prompted"}
-    assert pipeline._with_commits(RunDir(resolve_config(values))) == resolve_config(values)
 
 
 def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from music_ray.judge import prompt
 from music_ray.judge.prompt import judge_prompt
 from music_ray.judge.verdict import Verdict, read_verdict
 from music_ray.schema import Message
@@ -71,6 +72,26 @@ def test_a_conversation_cannot_say_how_it_is_to_be_judged() -> None:
     outside, inside = unfenced(prompt_text(talk(HOSTILE, HOSTILE), talk(HOSTILE, "y")))
     assert outside == plain and inside == [HOSTILE, HOSTILE, "y"]
     assert "ignore the above" not in outside and "49" not in outside
+
+
+def test_another_rule_for_control_tokens_makes_another_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts on texts that were shown otherwise are kept apart."""
+
+    def hash_with(**changed: object) -> str:
+        with monkeypatch.context() as patch:
+            for name, value in changed.items():
+                patch.setattr(prompt, name, value)
+            prompt.judge_hash.cache_clear()
+            return prompt.judge_hash()
+
+    plain = hash_with()
+    rule = prompt._CONTROL
+    others = {
+        hash_with(_CONTROL=re.compile(rule.pattern + "|<x>", rule.flags)),
+        hash_with(_CONTROL=re.compile(rule.pattern)),
+        hash_with(_DEFUSED=""),
+    }
+    assert len(others | {plain}) == 4 and hash_with() == plain
 
 
 def test_quoting_a_conversation_is_no_verdict() -> None:

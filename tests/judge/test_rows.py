@@ -73,6 +73,8 @@ def test_verdicts_are_read_back(write: Callable[..., RunDir]) -> None:
     assert [verdicts.of(one) for one in (0, 3, 10)] == [None] * 3
     assert verdicts.tokens == {"prompt": 21, "cached": 12, "completion": 9}
     assert verdicts.reasons == {"rate_limited": 1}
+    assert verdicts.tokens_of([9, 5, 9, 77]) == {"prompt": 11, "cached": 8, "completion": 6}
+    assert verdicts.tokens_of([]) == verdicts.tokens_of([1]) == dict.fromkeys(verdicts.tokens, 0)
     metadata = pq.read_schema(run.parquet_files("judge")[0]).metadata
     assert metadata[b"music_ray.schema"] == b"verdict" and metadata[b"music_ray.version"] == b"3"
 

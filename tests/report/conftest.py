@@ -11,6 +11,7 @@ import pytest
 from music_ray.config import RunConfig
 from music_ray.report.build import run_report
 from music_ray.rundir import RunDir
+from tests.report.evaluation_folder import write_any_model, write_best_of_n, write_held_out
 from tests.report.report_folder import HOSTILE, write_run
 
 
@@ -29,7 +30,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
 def run(make_run: Callable[..., RunDir]) -> RunDir:
     """A finished run."""
     opened = make_run()
-    write_run(opened)
+    _write(opened)
     return opened
 
 
@@ -37,7 +38,7 @@ def run(make_run: Callable[..., RunDir]) -> RunDir:
 def hostile_run(make_run: Callable[..., RunDir]) -> RunDir:
     """A finished run whose texts try to break out of the page."""
     opened = make_run("hostile")
-    write_run(opened, text=HOSTILE)
+    _write(opened, text=HOSTILE)
     return opened
 
 
@@ -56,6 +57,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def _built(folder: Path, name: str, text: str) -> RunDir:
     plan = {"seeds": 60, "generate": 45}
     built = RunDir(RunConfig.model_validate({"name": name, "runs_dir": str(folder), "plan": plan}))
-    write_run(built, text=text)
+    _write(built, text=text)
     run_report(built)
     return built
+
+
+def _write(run: RunDir, *, text: str = "") -> None:
+    """A run that went all the way, with evaluations beside it."""
+    write_run(run, text=text)
+    write_held_out(run, text=text)
+    write_any_model(run, text=text)
+    write_best_of_n(run, text=text)

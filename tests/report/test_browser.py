@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from music_ray.report.command import report_of_two
 from music_ray.rundir import RunDir
 
 pytestmark = pytest.mark.slow
@@ -44,8 +45,8 @@ def browser() -> Iterator[Any]:
 class Visit:
     """A page that was opened, and everything that it complained about or asked for."""
 
-    def __init__(self, browser: Any, run: RunDir, **options: Any) -> None:
-        self.address = Path(run.path("report", "index.html")).as_uri()
+    def __init__(self, browser: Any, run: RunDir, file: str = "index.html", **options: Any) -> None:
+        self.address = Path(run.path("report", file)).as_uri()
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page = browser.new_page(**options)
@@ -90,14 +91,35 @@ def test_the_page_opens_cleanly(browser: Any, hostile: RunDir, scheme: str, widt
     viewport = {"width": width, "height": 900}
     visit = Visit(browser, hostile, color_scheme=scheme, viewport=viewport)
     page = visit.page
-    assert page.locator("article.pair").count() == 6
+    assert page.locator("article.pair[data-reason]").count() == 6
+    assert page.locator("article.pair:not([data-reason])").count() == 5
     assert page.locator("article.pair[data-reason=accepted] .instruction").count() == 6
-    assert page.locator("svg.chart").count() == 17
+    assert page.locator("svg.chart").count() == 23
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     # Scrolling may not bring anything up either: fonts, pictures, lazy parts.
     page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
     page.wait_for_timeout(100)
+    assert visit.complaints == []
+    assert visit.requests == [visit.address]
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_of_two_runs_opens_cleanly(
+    browser: Any, finished: RunDir, hostile: RunDir, scheme: str, width: int
+) -> None:
+    report_of_two(hostile, finished, [], None)
+    viewport = {"width": width, "height": 900}
+    visit = Visit(browser, hostile, "against-small.html", color_scheme=scheme, viewport=viewport)
+    page = visit.page
+    assert page.locator("h1").inner_text() == "hostile against small"
+    assert page.locator("svg.chart").count() == 1
+    assert page.locator("table").count() == 9 - page.locator("p.none").count()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for selector in ("caption", "tbody th", "td", "p.dim"):
+        assert visit.ratio(selector) >= 4.5, selector
     assert visit.complaints == []
     assert visit.requests == [visit.address]
     page.close()
@@ -128,6 +150,7 @@ def test_text_has_enough_contrast(browser: Any, finished: RunDir, scheme: str) -
         ".contrast dt",
         ".shared .text",
         ".refusal",
+        "details.shared > summary",
     ):
         assert visit.ratio(selector) >= 4.5, selector
     visit.page.close()
@@ -148,7 +171,7 @@ def test_the_two_schemes_have_different_colours_in_page_and_charts(browser: Any,
 def test_filter_by_kind_and_words(browser: Any, finished: RunDir) -> None:
     visit = Visit(browser, finished)
     page = visit.page
-    shown = page.locator("article.pair:visible")
+    shown = page.locator("article.pair[data-reason]:visible")
     assert page.locator("#shown").inner_text() == "6 of 6 shown"
     page.select_option("#reason", "looping")
     assert shown.count() == 1
@@ -157,13 +180,14 @@ def test_filter_by_kind_and_words(browser: Any, finished: RunDir) -> None:
     assert (shown.count(), page.locator("#shown").inner_text()) == (1, "1 of 6 shown")
     page.fill("#query", "nothing says this")
     assert shown.count() == 0
+    assert page.locator("article.pair:not([data-reason]):visible").count() == 1  # mistakes stay as they are
     assert visit.complaints == []
     page.close()
 
 
 def test_the_page_is_complete_without_scripts(browser: Any, finished: RunDir) -> None:
     visit = Visit(browser, finished, java_script_enabled=False)
-    assert visit.page.locator("article.pair:visible").count() == 6
+    assert visit.page.locator("article.pair[data-reason]:visible").count() == 6
     assert not visit.page.locator("#tools").is_visible()
     visit.page.close()
 

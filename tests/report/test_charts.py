@@ -7,12 +7,13 @@ import re
 import xml.etree.ElementTree as ET
 
 from music_ray.report import charts
-from music_ray.report.charts import BAD, GOOD, INK, Interval, Line
+from music_ray.report.charts import ALTER, BAD, GOOD, INK, Interval, Line
 
 
 def draw() -> dict[str, str]:
     """One chart of each kind."""
     interval = Interval("music, trained", 0.75, 0.5, 0.9, INK)
+    spoiled = Interval("0", 1.25, 1.0, 1.5, ALTER)
     return {
         "line": charts.line_chart("line", "loss <by> step", [1, 2, 3], [Line("loss", [0.7, math.nan, 0.5])]),
         "long": charts.line_chart(
@@ -24,6 +25,15 @@ def draw() -> dict[str, str]:
         ),
         "interval": charts.interval_chart("interval", "accuracy", [interval], "accuracy"),
         "turns": charts.turns_chart("turns", "by turns", [("trained", [(2, interval), (5, interval)])]),
+        "falls": charts.fall_chart(
+            "falls",
+            "falls",
+            [("foreign", [(0, interval), (2, interval)]), ("contrast", [(0, spoiled)])],
+        ),
+        "bars": charts.bar_chart("bars", "wins", [("by turn", [(2, interval), (8, interval)])]),
+        "sure": charts.reliability_chart(
+            "sure", "calibration", [("A", INK, [(0.6, 0.5, 10), (0.9, 1.0, 30)]), ("B", ALTER, [])]
+        ),
         "hist": charts.histogram(
             "hist", "scores", [Line("chosen", [1.0, 2.0, 2.5], GOOD)], "score", zero=True
         ),
@@ -39,6 +49,7 @@ def test_sentinel_colours_become_variables() -> None:
         assert re.findall(r"(?:fill|stroke): ?#[0-9a-f]+", svg) == [], name
     assert "var(--bad)" in drawn["long"]
     assert "var(--good)" in drawn["hist"]
+    assert "var(--alter)" in drawn["falls"]
 
 
 def test_charts_bring_no_style_sheet_no_metadata_and_no_foreign_reference() -> None:
@@ -72,6 +83,19 @@ def test_text_stays_text_in_the_pages_font() -> None:
     assert ">costs $5 or $6</text>" in svg
     assert "DejaVu" not in svg
     assert "font-size: 8px" in svg
+
+
+def test_what_cannot_be_seen_is_said() -> None:
+    drawn = draw()
+    descriptions = {name: ET.fromstring(svg)[1].text for name, svg in drawn.items()}
+    assert descriptions["falls"] == (
+        "foreign, 0 before the last: 0.75; foreign, 2 before the last: 0.75; "
+        "contrast, 0 before the last: 1.25."
+    )
+    assert (
+        descriptions["bars"] == "by turn, N = 2: 0.75 from 0.5 to 0.9; by turn, N = 8: 0.75 from 0.5 to 0.9."
+    )
+    assert descriptions["sure"] == "A: 0.5 at 0.6 (10 pairs); A: 1 at 0.9 (30 pairs)."
 
 
 def test_the_same_numbers_give_the_same_bytes() -> None:

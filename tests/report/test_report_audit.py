@@ -81,7 +81,10 @@ def test_the_section_holds_music_beside_d(run: RunDir) -> None:
 
 def test_the_page_shows_the_audit(run: RunDir) -> None:
     charts = run_report(run)["counts"]["charts"]
-    assert "No audit yet: music-ray audit looks for what gives the label away." in build(run).text
+    assert (
+        f"No audit yet: music-ray audit {run.display()} looks for what gives the label away."
+        in build(run).text
+    )
     write_audit(run)
     assert run_report(run)["counts"]["charts"] == charts + 1
     text = build(run).text

@@ -67,7 +67,14 @@ def read(run: RunDir) -> Page:
 
 def test_counts_for_the_manifest(run: RunDir) -> None:
     result = run_report(run)
-    assert result["counts"] == {"pairs_shown": 3, "refused_shown": 3, "charts": 17, "unreadable_parts": 0}
+    assert result["counts"] == {
+        "pairs_shown": 3,
+        "refused_shown": 3,
+        "mistakes_shown": 5,
+        "evaluations_shown": 2,
+        "charts": 23,
+        "unreadable_parts": 0,
+    }
     assert re.fullmatch(r"[0-9a-f]{16}", result["output"])
 
 
@@ -90,19 +97,19 @@ def test_the_first_minute(finished: RunDir) -> None:
 
 def test_pairs_are_shown_with_their_instruction_beside_the_spoiled_turn(finished: RunDir) -> None:
     page = read(finished)
-    articles = [values for tag, values in page.tags if tag == "article"]
+    articles = [values for tag, values in page.tags if tag == "article" and "data-reason" in values]
     assert [values["data-reason"] for values in articles] == ["accepted"] * 3 + [
         "contrast_unparsed",
         "cut_off",
         "looping",
     ]
-    assert page.text.count("Turn 2: the branches part here") == 5
+    assert page.text.count("Turn 2: the branches part here") == 5 + 5  # and the mistakes
     assert (
         "Rejected turn 2, spoiled by joint The user asked How long should it simmer? "
         "Answered instead How should I store it? Assistant Store it in a glass jar." in page.text
     )
     assert "Rejected turn 3, spoiled by joint at attempt 2 User But how long on the stove?" in page.text
-    assert page.text.count("I bought tomatoes. What else for a sauce?") == 6
+    assert page.text.count("I bought tomatoes. What else for a sauce?") == 6 + 5
     assert "looping: a line three times" in page.text
     assert "The conversation so far; no two sides to compare" in page.text
 
@@ -115,12 +122,12 @@ def test_nothing_has_run_yet(make_run: Callable[..., RunDir]) -> None:
         "Not known yet",
         "the evaluate stage has not finished.",
         "No stage has set aside, failed or refused anything so far.",
-        "The generate stage has recorded no tokens yet.",
+        "The generate stage has recorded no tokens yet: music-ray generate does.",
         "No training steps yet: logs/train.jsonl is missing or empty.",
         "No evaluation yet: the evaluate stage has not run.",
         "No pairs yet: the pairs stage has not run.",
-        "The gates have not run yet.",
-        "No rollouts yet.",
+        "The gates have not run yet: music-ray pairs runs them.",
+        "No rollouts yet: music-ray generate writes them.",
         "The manifest records no versions.",
     ):
         assert sentence in text

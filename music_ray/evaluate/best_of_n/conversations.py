@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from music_ray.config import RunConfig
 from music_ray.errors import StageError
 from music_ray.evaluate.best_of_n.prompts import PROMPT_SCHEMA, Prompts
 from music_ray.evaluate.best_of_n.questions import Row
 from music_ray.evaluate.best_of_n.rows import PICKED_SCHEMA
-from music_ray.evaluate.best_of_n.settings import pool_config, scorer_words
+from music_ray.evaluate.best_of_n.settings import pool_config
 from music_ray.evaluate.best_of_n.tools import Tools
 from music_ray.jobs.compaction import compact
 from music_ray.jobs.driver import run_job
@@ -34,13 +35,13 @@ _ROWS_PER_FILE = 1_000
 
 
 def converse(
-    run: RunDir, epoch: int, prompts: Prompts, opened: dict[str, Any], tools: Tools
+    run: RunDir, epoch: int, prompts: Prompts, scorers: dict[str, RunConfig], tools: Tools
 ) -> dict[str, Any]:
     """Makes the row of every prompt that no shard holds yet.
 
     Args:
         epoch: which start in this folder it is, from 1.
-        opened: what tools.check_model said of each reward model, by digest.
+        scorers: the configurations of the reward models' scorers, by digest.
 
     Returns:
         counts of the present prompts' rows: ok, errors by reason, replies, questions, and tokens by kind.
@@ -57,7 +58,7 @@ def converse(
         say(f"best-of-n: {len(done)} of {len(ids)} prompts are done already, {len(ids) - len(done)} to go")
     if len(done) < len(ids):
         write_inputs(run, INPUTS, prompts.rows, PROMPT_SCHEMA, _ROWS_PER_FILE)
-        _run_job(run, epoch, done, len(ids), opened, tools)
+        _run_job(run, epoch, done, len(ids), scorers, tools)
         run.clear(*INPUTS)
     compact(run, CONVERSATIONS)
     return _counts(run, ids)
@@ -76,7 +77,7 @@ def _ids(prompts: Prompts) -> np.ndarray:
 
 
 def _run_job(
-    run: RunDir, epoch: int, done: np.ndarray, total: int, opened: dict[str, Any], tools: Tools
+    run: RunDir, epoch: int, done: np.ndarray, total: int, scorers: dict[str, RunConfig], tools: Tools
 ) -> None:
     config = pool_config(run.config)
     engine, generate, section = config.engine, config.generate, config.best_of_n
@@ -84,10 +85,8 @@ def _run_job(
     check_pool(engine, "engine", "read prompts")
     say(
         f"best-of-n: starting {engine.min_engines} engine(s) ({run.config.engine.kind}, {engine.model}), "
-        f"each with {len(opened)} reward model(s), up to {max(section.n)} candidates, {section.turns} turns"
+        f"each with {len(scorers)} reward model(s), up to {max(section.n)} candidates, {section.turns} turns"
     )
-    words = scorer_words(run.config)
-    scorers = {name: tools.scoring_config(one, run.display(), words) for name, one in opened.items()}
     job = Job(
         name="best-of-n",
         unit="prompts",

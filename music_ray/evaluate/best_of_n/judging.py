@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from music_ray.config import RunConfig
+from music_ray.config import RunConfig, SamplingConfig
 from music_ray.evaluate.best_of_n.conversations import picked_rows
 from music_ray.evaluate.best_of_n.prompts import Prompts
 from music_ray.evaluate.best_of_n.questions import comparisons, pending, questions_of, repeated
@@ -48,9 +48,10 @@ def judge_picks(run: RunDir, prompts: Prompts, models: list[str]) -> dict[str, J
         return {}
     asked = comparisons(section, models)
     ids = sorted({one.id for row in picked_rows(run, prompts) for one in questions_of(row, asked)})
-    twice = repeated(ids, section.repeat)
     found = {}
     for name, config in judges.items():
+        why_once = why_asked_once(name, config.assistant.sampling, section.repeat)
+        twice = [] if why_once else repeated(ids, section.repeat)
         # The folder goes by what the user wrote, not by the commit that it means now.
         shards = verdict_folder(config.engine, config.assistant.sampling)
         questions = pending(
@@ -58,8 +59,24 @@ def judge_picks(run: RunDir, prompts: Prompts, models: list[str]) -> dict[str, J
         )
         answer_pending(run, shards, questions, partial(_ask, name, config))
         engine = {"kind": config.engine.kind, "model": config.engine.model}
-        found[name] = Judged(Verdicts(run, shards), ids, twice, engine)
+        found[name] = Judged(Verdicts(run, shards), ids, twice, engine, why_once)
     return found
+
+
+def why_asked_once(name: str, sampling: SamplingConfig, repeat: int) -> str:
+    """Why no question is asked this judge twice; empty where some are.
+
+    A greedy answer is the same for every seed, so its repetition would cost tokens and say nothing. It is not
+    drawn warmer instead: that would be the repetition of another judge than the one whose verdicts count.
+    """
+    if not repeat:
+        return "best_of_n.repeat is 0"
+    if not sampling.temperature:
+        return (
+            f"best_of_n.{name}.sampling.temperature is 0, at which a second answer is the first one again: "
+            "set it above 0"
+        )
+    return ""
 
 
 def _ask(

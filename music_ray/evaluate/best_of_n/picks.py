@@ -1,15 +1,16 @@
 """Who picks what: reward models, the oracle and chance, by turn or by whole conversation, for every N.
 
-Equal scores go to the candidate with the lower number, for every picker alike. The random pick is the first
-candidate: candidates are exchangeable, so the first is as random as any other. It is the same for every N,
-and there anyway.
+Equal scores go to the candidate with the lower number, for every picker alike. A candidate without a score is
+not picked, and counted: a model that can't read long conversations would else seem to like short ones.
+The random pick is the first candidate: candidates are exchangeable, so the first is as random as any other.
+It is the same for every N, and there anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from music_ray.config import BestOfNConfig
 from music_ray.engines.base import RequestError
@@ -39,6 +40,27 @@ class Pick:
     """The score of each of those."""
     checked: float | None
     """What the checker says of the conversation."""
+    num_candidates: int
+    """What it could have picked, over all its turns."""
+    num_unscored: int
+    """How many of these have no score, so that it could not: too long, or refused by the model's template."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best of some candidates."""
+
+    number: int
+    score: float
+    num_unscored: int
+
+
+@dataclass(slots=True)
+class _Course:
+    """A conversation, and the choices that led to it."""
+
+    conversation: Conversation
+    choices: list[_Best] = field(default_factory=list)
 
 
 async def all_picks(
@@ -60,12 +82,22 @@ async def all_picks(
     async def go(picker: str, judgement: Judgement, selection: str, n: int) -> Pick | None:
         choose = _by_turn if selection == "turn" else _whole
         try:
-            conversation, candidates, scores = await choose(tree, judgement, n)
+            course = await choose(tree, judgement, n)
         except RequestError as error:
             if picker == ORACLE and error.reason == UNCHECKED:
                 return None
             raise
-        return Pick(picker, selection, n, conversation, candidates, scores, check(conversation))
+        return Pick(
+            picker,
+            selection,
+            n,
+            course.conversation,
+            candidates=[one.number for one in course.choices],
+            scores=[one.score for one in course.choices],
+            checked=check(course.conversation),
+            num_candidates=n * len(course.choices),
+            num_unscored=sum(one.num_unscored for one in course.choices),
+        )
 
     pickers: dict[str, Judgement] = {model: _model(tree, model) for model in models}
     if checker:
@@ -97,37 +129,34 @@ async def _indifferent(conversation: Conversation) -> Score:
     return 0.0, ""
 
 
-async def _by_turn(tree: Tree, judgement: Judgement, n: int) -> tuple[Conversation, list[int], list[float]]:
-    conversation, numbers, scores = tree.prompt, [], []
+async def _by_turn(tree: Tree, judgement: Judgement, n: int) -> _Course:
+    course = _Course(tree.prompt)
     for turn in range(tree.turns):
         if turn:
-            conversation = await tree.with_question(conversation)
-        history = conversation
+            course.conversation = await tree.with_question(course.conversation)
+        history = course.conversation
         candidates = await asyncio.gather(*(tree.with_reply(history, number) for number in range(n)))
-        number, score = await _best(candidates, judgement)
-        conversation = candidates[number]
-        numbers.append(number)
-        scores.append(score)
-    return conversation, numbers, scores
+        best = await _best(candidates, judgement)
+        course.conversation = candidates[best.number]
+        course.choices.append(best)
+    return course
 
 
-async def _whole(tree: Tree, judgement: Judgement, n: int) -> tuple[Conversation, list[int], list[float]]:
+async def _whole(tree: Tree, judgement: Judgement, n: int) -> _Course:
     candidates = await asyncio.gather(*(tree.whole(number) for number in range(n)))
-    number, score = await _best(candidates, judgement)
-    return candidates[number], [number], [score]
+    best = await _best(candidates, judgement)
+    return _Course(candidates[best.number], [best])
 
 
-async def _best(candidates: Sequence[Conversation], judgement: Judgement) -> tuple[int, float]:
-    """Number and score of the best; one without a score is not picked.
+async def _best(candidates: Sequence[Conversation], judgement: Judgement) -> _Best:
+    """The best of those that have a score.
 
     Raises:
         RequestError: none has a score.
     """
     found = await asyncio.gather(*(judgement(one) for one in candidates))
-    best: tuple[int, float] | None = None
-    for number, (score, _) in enumerate(found):
-        if score is not None and (best is None or score > best[1]):
-            best = number, score
-    if best is None:
+    scored = [(score, -number) for number, (score, _) in enumerate(found) if score is not None]
+    if not scored:
         raise RequestError(f"none of {len(candidates)} candidates has a score", found[0][1])
-    return best
+    score, number = max(scored)
+    return _Best(-number, score, len(candidates) - len(scored))

@@ -1,6 +1,7 @@
 """best_of_n.json: what a folder's conversations were made from, and whether a command may go on with it.
 
-Knows the configuration's identity keys; judges, prompts and their number are none: these may change.
+Knows the configuration's identity keys, and with which numbers the reward models compute; judges, prompts and
+their number are none of it: these may change.
 """
 
 from __future__ import annotations
@@ -21,16 +22,36 @@ FILE = "best_of_n.json"
 _OF_OTHERS = ("config.yaml", "score.json")
 """What a run's folder and one of scores hold."""
 _SECTIONS = ("engine", "assistant", "user", "best_of_n")
+_RESOLVED = {"scorer_dtype": "dtype", "scorer_max_len": "max_model_len"}
+"""Keys of best_of_n that say how a scorer computes, and those of its engine that hold what they came to."""
+_BY_MODEL = tuple(f"best_of_n.{name}" for name in _RESOLVED)
 
 
-def identity(config: RunConfig, digests: list[str]) -> dict[str, Any]:
-    """All that decides what the conversations are, by dotted key."""
+def identity(config: RunConfig) -> dict[str, Any]:
+    """All that decides what the conversations are besides the reward models, by dotted key."""
     nested: dict[str, Any] = {name: select(getattr(config, name), {"identity"}) for name in _SECTIONS}
-    nested |= {"seed": config.seed, "models": sorted(digests), "prompt_hash": prompt_hash()}
+    nested |= {"seed": config.seed, "prompt_hash": prompt_hash()}
+    for name in _RESOLVED:  # what they come to counts, with each model: see identity_of_models
+        del nested["best_of_n"][name]
     if (checker := config.best_of_n.checker) is not None and ":" in checker:
         file = module_file(checker.partition(":")[0])
         nested["checker_hash"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file else ""
     return dict(_flatten(nested))
+
+
+def identity_of_models(scorers: dict[str, RunConfig]) -> dict[str, Any]:
+    """The reward models, and the number format and longest conversation that each of them is used with.
+
+    With those resolved: `auto` is another format on another device, and would pick other candidates.
+
+    Args:
+        scorers: their configurations by digest, as tools.scoring_config makes them.
+    """
+    nested = {
+        name: {model: getattr(one.engine, key) for model, one in scorers.items()}
+        for name, key in _RESOLVED.items()
+    }
+    return {"models": sorted(scorers), **dict(_flatten({"best_of_n": nested}))}
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -66,6 +87,9 @@ def write_record(run: RunDir, record: dict[str, Any]) -> None:
 def check_folder(run: RunDir, made_from: dict[str, Any]) -> dict[str, Any]:
     """The record of a folder that may be gone on with; writes nothing.
 
+    Args:
+        made_from: identity, and identity_of_models once these are known: before, they are not looked at.
+
     Raises:
         RunFolderError: it is a folder of another command, or its conversations were made from something else,
             which is named with both values.
@@ -76,9 +100,22 @@ def check_folder(run: RunDir, made_from: dict[str, Any]) -> dict[str, Any]:
         raise RunFolderError(f"{run.display()} holds {other} and no {FILE}: name a new folder with --out")
     before = record.get("made_from", made_from)
     for key in sorted(before.keys() | made_from.keys()):
+        if _may_lack(key) and not (key in before and key in made_from):
+            continue
         if before.get(key) != made_from.get(key):
             raise RunFolderError(
                 f"{run.display()} was made with {key}={json.dumps(before.get(key))}, now it is "
-                f"{json.dumps(made_from.get(key))}: set the old value again, or name a new folder with --out"
+                f"{json.dumps(made_from.get(key))}: set the old value again{_hint(key)}, or name a new "
+                "folder with --out"
             )
     return record
+
+
+def _may_lack(key: str) -> bool:
+    """Models are not known at first; and a folder that an older version made has none of their formats."""
+    return key == "models" or key.startswith(_BY_MODEL)
+
+
+def _hint(key: str) -> str:
+    follows = key.startswith("best_of_n.scorer_dtype")
+    return " (auto follows best_of_n.scorer_device)" if follows else ""

@@ -11,42 +11,45 @@ from typing import Any
 
 from music_ray.evaluate.best_of_n.outcomes import verdict_on
 from music_ray.evaluate.best_of_n.questions import repeat_id
+from music_ray.judge.orders import Orders
 from music_ray.judge.rows import Verdicts
 from music_ray.judge.verdict import Verdict
 
 
-def reliability(verdicts: Verdicts, asked: Sequence[int], twice: Sequence[int]) -> dict[str, Any]:
+def reliability(
+    verdicts: Verdicts, asked: Sequence[int], twice: Sequence[int], why_once: str = ""
+) -> dict[str, Any]:
     """What a judge's verdicts say of the judge.
 
     Args:
         asked: ids of the questions, each once.
         twice: those that were asked a second time with other seeds.
+        why_once: why none was; empty where some were to be.
 
     Returns:
-        num_questions; verdicts, a count of each over both orders, and of error; first_position_wins: of the
-        answers that name a winner, the share that names the conversation shown first (0.5 without position
-        bias: each conversation stands first once); agreement_in_both_orders: of the questions with a verdict
-        in each order, the share in which the two agree; num_repeated and agreement_on_repetition: of the
-        questions with a verdict each time, the share in which it is the same. Shares are None where there
-        is nothing to share.
+        num_questions; verdicts, a count of each over both orders, and of error; first_position_wins and
+        agreement_in_both_orders (see Orders); num_repeated and agreement_on_repetition: of the questions
+        with a verdict each time, the share in which it is the same; why_not_repeated, empty where there is
+        such a share; tokens of these questions, by kind. Shares are None where there is nothing to share.
     """
     counts: Counter[str] = Counter()
-    answers = [said for one in asked if isinstance(said := verdicts.of(one), tuple)]
+    orders = Orders()
     for one in asked:
-        together = verdict_on(verdicts, one)
+        together, said = verdict_on(verdicts, one), verdicts.of(one)
         counts["error" if together is None else str(together)] += 1
-    # Only where both orders were answered has each conversation stood first once.
-    both = [said for said in answers if Verdict.INVALID not in said]
-    winners = [one for said in both for one in said if one is not Verdict.TIE]
+        if isinstance(said, tuple):
+            orders.add(*said)
     pairs = _known([(verdict_on(verdicts, one), verdict_on(verdicts, repeat_id(one))) for one in twice])
     return {
         "num_questions": len(asked),
         "verdicts": {name: counts[name] for name in (*map(str, Verdict), "error")},
-        "first_position_wins": _share([one is Verdict.A for one in winners]),
-        "agreement_in_both_orders": _share([first is second.swapped for first, second in both]),
+        "first_position_wins": orders.first_position_wins,
+        "agreement_in_both_orders": orders.agreement_in_both_orders,
         "num_repeated": len(pairs),
         "agreement_on_repetition": _share([first is second for first, second in pairs]),
-        "tokens": verdicts.tokens,
+        "why_not_repeated": "" if pairs else why_once or "no question has a verdict each time",
+        # The folder may hold answers to questions that are not asked any more.
+        "tokens": verdicts.tokens_of([*asked, *map(repeat_id, twice)]),
     }
 
 

@@ -19,6 +19,8 @@ _PICK = pa.struct(
         ("candidates", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float64())),
         ("checked", pa.float64()),
+        ("num_candidates", pa.int32()),
+        ("num_unscored", pa.int32()),
     ]
 )
 

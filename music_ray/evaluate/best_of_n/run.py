@@ -17,8 +17,14 @@ from music_ray.evaluate.best_of_n.checkers import load_checker
 from music_ray.evaluate.best_of_n.conversations import converse, picked_rows
 from music_ray.evaluate.best_of_n.judging import judge_picks, judges_of
 from music_ray.evaluate.best_of_n.prompts import Prompts, read_prompts
-from music_ray.evaluate.best_of_n.record import check_folder, identity, write_record
-from music_ray.evaluate.best_of_n.settings import check_device, check_limits, placed, same_models
+from music_ray.evaluate.best_of_n.record import check_folder, identity, identity_of_models, write_record
+from music_ray.evaluate.best_of_n.settings import (
+    check_device,
+    check_limits,
+    placed,
+    same_models,
+    scorer_words,
+)
 from music_ray.evaluate.best_of_n.show import print_best_of_n
 from music_ray.evaluate.best_of_n.summary import summarise
 from music_ray.evaluate.best_of_n.tools import Tools
@@ -26,7 +32,7 @@ from music_ray.evaluate.model_names import local_model
 from music_ray.evaluate.sides import Model
 from music_ray.progress import say
 from music_ray.provenance import versions
-from music_ray.revisions import with_commit
+from music_ray.revisions import with_commits
 from music_ray.rundir import RunDir
 
 RESULTS = "results.json"
@@ -63,19 +69,20 @@ def run_best_of_n(config: RunConfig, models: Sequence[str], out: str | None, too
     load_checker(config.best_of_n.checker)  # a mistake in its name costs nothing now
     config = placed(config, out or f"evaluations/best-of-n-{config.name}")
     run = RunDir(config)
-    named, opened = _open_models(models, run, tools)
+    check_folder(run, identity(config))  # before an untrained model is written into it
+    named, scorers = _open_models(models, run, tools)
     _check_engines(config)
     warnings = _warnings(config)
     for line in (*_about_prompts(prompts), *(f"warning: {one}" for one in warnings)):
         say(f"best-of-n: {line}")
     with run.lock():
-        made_from = identity(config, list(opened))
+        made_from = identity(config) | identity_of_models(scorers)
         record = check_folder(run, made_from)
         starts = record.get("starts", 0) + 1
         write_record(run, {"made_from": made_from, "starts": starts, "versions": versions()})
-        run = RunDir(config.model_copy(update={"engine": with_commit(run, config.engine)}))
-        counts = converse(run, starts, prompts, opened, tools)
-        judged = judge_picks(run, prompts, list(opened))
+        run = RunDir(with_commits(run))
+        counts = converse(run, starts, prompts, scorers, tools)
+        judged = judge_picks(run, prompts, list(scorers))
         result = {
             "versions": versions(),
             "models": [{"name": one.name, "digest": one.digest} for one in named],
@@ -84,7 +91,7 @@ def run_best_of_n(config: RunConfig, models: Sequence[str], out: str | None, too
                 "without_id": prompts.without_id,
             },
             "rows": counts,
-            **summarise(run, picked_rows(run, prompts), judged, list(opened)),
+            **summarise(run, picked_rows(run, prompts), judged, list(scorers)),
             "warnings": warnings,
         }
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
@@ -92,22 +99,25 @@ def run_best_of_n(config: RunConfig, models: Sequence[str], out: str | None, too
     return result | {"file": run.display(RESULTS)}
 
 
-def _open_models(models: Sequence[str], run: RunDir, tools: Tools) -> tuple[list[Model], dict[str, Any]]:
-    """The models as they were named, and by digest what check_model says of each."""
+def _open_models(
+    models: Sequence[str], run: RunDir, tools: Tools
+) -> tuple[list[Model], dict[str, RunConfig]]:
+    """The models as they were named, and by digest the configuration of the scorer of each."""
     named: list[Model] = []
-    opened: dict[str, Any] = {}
+    scorers: dict[str, RunConfig] = {}
+    words = scorer_words(run.config)
     for name in models:
         folder = local_model(name, run)
         found = tools.check_model(folder)
-        if found.digest in opened:
+        if found.digest in scorers:
             other = next(one.name for one in named if one.digest == found.digest)
             raise ConfigError(
                 f"--model {name} and --model {other} hold the same model: name different ones, or one alone "
                 "to compare it with random picks"
             )
         named.append(Model(name, folder, found.digest))
-        opened[found.digest] = found
-    return named, opened
+        scorers[found.digest] = tools.scoring_config(found, run.display(), words)
+    return named, scorers
 
 
 def _check_engines(config: RunConfig) -> None:

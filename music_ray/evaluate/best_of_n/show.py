@@ -92,13 +92,17 @@ def _notes(result: Document, letters: dict[str, str]) -> Iterator[str]:
         yield (
             f"- {name} ({one['model']}): {one['num_questions']} pairs asked about in both orders; the first "
             f"place wins {_share(one['first_position_wins'])} of its winners (0.5 without bias), both orders "
-            f"agree on {_share(one['agreement_in_both_orders'])}, asked again it says the same of "
-            f"{_share(one['agreement_on_repetition'])} of {one['num_repeated']}"
+            f"agree on {_share(one['agreement_in_both_orders'])}, {_repetition(one)}"
         )
     if both := result["judges_agree"]:
         yield (
             f"- the two judges say the same of {_share(both['share'])} of {both['num_questions']} pairs, and "
             f"of {_share(both['share_of_winners'])} where both name a winner"
+        )
+    for one in result["unscored"]:
+        yield (
+            f"- {_name(one['picker'], letters)} by {one['selection']} from {one['n']} could not pick "
+            f"{one['num_unscored']:,} of {one['num_candidates']:,} candidates, which have no score"
         )
     for reason, count in result["prompts"]["set_aside"].items():
         yield f"- {count} rows of the prompts were set aside: {reason}"
@@ -106,6 +110,15 @@ def _notes(result: Document, letters: dict[str, str]) -> Iterator[str]:
         yield f"- {count} prompts have no picks ({reason}) and are in no number"
     for line in result["warnings"]:
         yield f"- warning: {line}"
+
+
+def _repetition(judge: Document) -> str:
+    if judge["why_not_repeated"]:
+        return f"and whether it would say the same again is not known: {judge['why_not_repeated']}"
+    return (
+        f"asked again it says the same of {_share(judge['agreement_on_repetition'])} of "
+        f"{judge['num_repeated']}"
+    )
 
 
 def _name(picker: str, letters: dict[str, str]) -> str:

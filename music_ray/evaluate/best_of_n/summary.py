@@ -5,6 +5,7 @@ Assembles; how a number comes about is the business of outcomes, win_rates and r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -39,6 +40,8 @@ class Judged:
     """Those that were asked a second time."""
     engine: dict[str, str]
     """kind and model."""
+    why_once: str = ""
+    """Why none was asked a second time; empty where some were to be."""
 
 
 def summarise(
@@ -53,7 +56,8 @@ def summarise(
 
     Returns:
         settings; comparisons, each with its pickers, selection, n and judged_by; trends over N; judges and
-        their agreement; checked, how good each picker's conversations are by the checker.
+        their agreement; checked, how good each picker's conversations are by the checker; unscored, how
+        many candidates a picker could not pick, of those pickers that have such.
     """
     config = run.config
     section, evaluate = config.best_of_n, config.evaluate
@@ -83,11 +87,12 @@ def summarise(
             {"judged_by": name, **one} for name, all_ in found.items() for one in _trends(all_, resampling)
         ],
         "judges": {
-            name: {**one.engine, **reliability(one.verdicts, one.asked, one.twice)}
+            name: {**one.engine, **reliability(one.verdicts, one.asked, one.twice, one.why_once)}
             for name, one in judged.items()
         },
         "judges_agree": None,
         "checked": _checked(held, resampling) if section.checker else [],
+        "unscored": _unscored(held),
     }
     if len(judged) == 2:
         first, second = judged.values()
@@ -128,4 +133,18 @@ def _checked(rows: list[Row], resampling: Resampling) -> list[dict[str, Any]]:
     return [
         {"picker": picker, "selection": selection, "n": n, **mean_checked(np.array(found), resampling)}
         for (picker, selection, n), found in values.items()
+    ]
+
+
+def _unscored(rows: list[Row]) -> list[dict[str, Any]]:
+    """Candidates without a score, by who could not pick them; rows of older versions do not say it."""
+    sums: dict[tuple[str, str, int], Counter[str]] = {}
+    for row in rows:
+        for pick in row["picks"]:
+            counts = sums.setdefault((pick["picker"], pick["selection"], pick["n"]), Counter())
+            counts.update({name: pick.get(name) or 0 for name in ("num_candidates", "num_unscored")})
+    return [
+        {"picker": picker, "selection": selection, "n": n, **counts}
+        for (picker, selection, n), counts in sums.items()
+        if counts["num_unscored"]
     ]

@@ -9,8 +9,9 @@ from collections import Counter
 from typing import Any
 
 from music_ray.config import JudgeConfig
+from music_ray.judge.orders import Orders
 from music_ray.judge.rows import OUTCOMES, Verdicts, pair_id
-from music_ray.judge.verdict import Verdict, both_orders
+from music_ray.judge.verdict import both_orders
 from music_ray.schema import Rollout
 
 
@@ -21,7 +22,7 @@ class JudgeDisagrees:
         self.verdicts = verdicts
         self._config = config
         self._outcomes: Counter[str] = Counter()
-        self._decided = self._first_position = self._both = self._agreeing = 0
+        self._orders = Orders()
 
     def __call__(self, rollout: Rollout) -> str:
         """Empty when the rollout passes."""
@@ -32,7 +33,8 @@ class JudgeDisagrees:
             self._outcomes["errors"] += 1
             return ""
         outcome = OUTCOMES[both_orders(*said)]
-        self._count(outcome, *said)
+        self._outcomes[outcome] += 1
+        self._orders.add(*said)
         orders = f"chosen first: {said[0]}, chosen second: {said[1]}"
         if outcome == "rejected":
             return f"the judge prefers the rejected side ({orders})"
@@ -41,17 +43,6 @@ class JudgeDisagrees:
         if outcome == "invalid" and self._config.on_invalid == "refuse":
             return f"the judge gave no verdict ({orders})"
         return ""
-
-    def _count(self, outcome: str, first: Verdict, second: Verdict) -> None:
-        self._outcomes[outcome] += 1
-        if outcome == "invalid":
-            return
-        # Where both orders were answered, each side stood first once: whoever wins, A should not win more.
-        self._both += 1
-        self._agreeing += first == second.swapped
-        for one in (first, second):
-            self._decided += one is not Verdict.TIE
-            self._first_position += one is Verdict.A
 
     def counts(self) -> dict[str, int]:
         """The rollouts so far by what the judge said: chosen, rejected, tie, invalid; and errors."""
@@ -72,18 +63,16 @@ class JudgeDisagrees:
             "model": engine.model if engine else "",
             "verdicts": "/".join(self.verdicts.folder),
             "tokens": self.verdicts.tokens,
-            "first_position_wins": _share(self._first_position, self._decided),
-            "agreement_in_both_orders": _share(self._agreeing, self._both),
+            "first_position_wins": _rounded(self._orders.first_position_wins),
+            "agreement_in_both_orders": _rounded(self._orders.agreement_in_both_orders),
         }
 
     def notes(self) -> list[str]:
         """What a reader of the counts should know."""
         notes = []
-        if self._both:
-            agreeing = self._agreeing / self._both
+        if (agreeing := self._orders.agreement_in_both_orders) is not None:
             notes.append(f"the judge says the same in both orders of {agreeing:.0%} of the pairs")
-        if self._decided:
-            first = self._first_position / self._decided
+        if (first := self._orders.first_position_wins) is not None:
             notes.append(f"{first:.0%} of the judge's winners are the conversation that it was shown first")
         if errors := self._outcomes["errors"]:
             reasons = ", ".join(f"{name} {number}" for name, number in self.verdicts.reasons.most_common(5))
@@ -94,5 +83,5 @@ class JudgeDisagrees:
         return notes
 
 
-def _share(part: int, whole: int) -> float | None:
-    return round(part / whole, 4) if whole else None
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)

@@ -35,6 +35,8 @@ class Here:
     def __init__(self) -> None:
         self.jobs: list[tuple[str, int]] = []
         """Name of each job and how many rows it had to do."""
+        self.configs: list[RunConfig] = []
+        """With what each job was configured."""
         self.only = 10**9
         """So many rows of the next job are done, then it is interrupted."""
 
@@ -52,6 +54,7 @@ class Here:
         config = RunConfig.model_validate_json(config.model_dump_json())
         rows = [row for path in inputs for row in _rows(run, path) if row["id"] not in set(done.tolist())]
         self.jobs.append((job.name.partition("-")[0], len(rows)))
+        self.configs.append(config)
         rows, interrupted = rows[: self.only], len(rows) > self.only
         self.only = 10**9
 

@@ -13,19 +13,25 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from music_ray.config import RunConfig
-from music_ray.config.load import resolve_config
 from music_ray.engines.base import Completion, RequestError
 from music_ray.errors import InputError
 from music_ray.evaluate.best_of_n.tools import Tools
 from music_ray.evaluate.best_of_n.tree import Conversation
 from music_ray.jobs.metrics import Metrics
 from music_ray.schema import Message
+from music_ray.score.settings import scoring_config
 
 RULES = {
     "longest": lambda text: float(len(text.split())),
     "shortest": lambda text: -float(len(text.split())),
     "indifferent": lambda text: 1.0,
 }
+
+
+def vowels(messages: Sequence[Message], answer: str | None = None) -> float:
+    """A checker: how many vowels the replies have."""
+    replies = "".join(one["content"] for one in messages if one["role"] == "assistant")
+    return float(sum(letter in "aeiou" for letter in replies.lower()))
 
 
 def talk(*texts: str) -> Conversation:
@@ -86,13 +92,11 @@ class RuleScorer:
 
 
 def check_model(folder: str) -> Any:
+    """As a model whose own number format is bfloat16."""
     if not (Path(folder) / "rule.json").exists():
         raise InputError(f"{folder} is no reward model")
-    return SimpleNamespace(folder=folder, digest=f"digest of {Path(folder).name}")
-
-
-def scoring_config(opened: Any, out: str, words: Sequence[str]) -> RunConfig:
-    return resolve_config({"name": "scorer", "engine": {"kind": "scripted", "model": opened.folder}})
+    name = f"digest of {Path(folder).name}"
+    return SimpleNamespace(folder=folder, digest=name, dtype="bfloat16", max_positions=2048)
 
 
 TOOLS = Tools(check_model, scoring_config, scorer=RuleScorer, speakers=CountingUp)

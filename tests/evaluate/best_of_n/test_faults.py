@@ -1,4 +1,7 @@
-"""The whole command on a real Ray with real reward models, its driver killed in both jobs."""
+"""The whole command on a real Ray with real reward models, its driver killed in both jobs.
+
+What is counted at the end is counted again here, from the rows: the checker knows a winner of most picks.
+"""
 
 import json
 import os
@@ -8,17 +11,22 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from music_ray.config.load import resolve_config
+from music_ray.evaluate.best_of_n.picks import RANDOM
 from music_ray.jobs.shards import read_index
 from music_ray.rundir import RunDir
+from music_ray.schema import Message
+from tests.evaluate.best_of_n.rules import vowels
 from tests.generate.faults import none_left
 from tests.score.conftest import make_reward_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = 240
 CONVERSATIONS = ("conversations", "shards")
 
@@ -37,7 +45,11 @@ class Command:
                 "n": [2, 4],
                 "turns": 2,
                 "repeat": 10,
-                "judge": {"engine": {"kind": "scripted", "model": "a judge", "max_num_seqs": 16}},
+                "judge": {
+                    "engine": {"kind": "scripted", "model": "a judge", "max_num_seqs": 16},
+                    "sampling": {"temperature": 0.7},
+                },
+                "checker": "tests.evaluate.best_of_n.rules:vowels",
             },
             "evaluate": {"bootstrap_samples": 200},
             "ray": {"num_cpus": 2},
@@ -61,7 +73,7 @@ class Command:
         self.starts += 1
         with self.log().open("w") as log:
             self.process = subprocess.Popen(
-                self.words, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                self.words, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=ROOT
             )
         return self.process
 
@@ -96,6 +108,14 @@ class Command:
     def times(self, *folder: str) -> Counter[int]:
         """How often each id has a row in any shard."""
         return Counter(row["id"] for row in self.run.read_rows(*folder, columns=["id"]))
+
+
+def picked(rows: list[dict[str, Any]], picker: str, comparison: dict[str, Any]) -> list[list[Message]]:
+    """The conversation that a picker came to for each prompt."""
+    key = (picker, comparison["selection"], comparison["n"])
+    key = (RANDOM, "turn", 1) if picker == RANDOM else key
+    found = [{(one["picker"], one["selection"], one["n"]): one for one in row["picks"]} for row in rows]
+    return [one[key]["conversation"] for one in found]
 
 
 @pytest.fixture
@@ -138,7 +158,19 @@ def test_the_driver_is_killed_in_both_jobs_and_every_row_is_there_once(command) 
     result = json.loads((command.folder / "out" / "results.json").read_text())
     assert result["rows"]["ok"] == PROMPTS and result["rows"]["errors"] == {}
     assert len(judged) == result["judges"]["judge"]["num_questions"] + 10
+    assert sum(result["judges"]["judge"]["verdicts"].values()) == len(judged) - 10
     assert {one["num_prompts"] for one in result["comparisons"]} == {PROMPTS}
+    rows = list(command.run.read_rows(*CONVERSATIONS, columns=["picks"]))
     for one in result["comparisons"]:
-        # The scripted judge says nothing that can be read; equal picks need no judge.
-        assert one["same"] + one["invalid"] == PROMPTS and one["same"] > 0 and one["win_rate"] == 0.5
+        left, right = picked(rows, one["first"], one), picked(rows, one["second"], one)
+        same = sum(one == other for one, other in zip(left, right, strict=True))
+        assert one["same"] == same < PROMPTS
+        if one["judged_by"] == "judge":
+            # The scripted judge says nothing that can be read.
+            assert (one["invalid"], one["first_wins"], one["second_wins"]) == (PROMPTS - same, 0, 0)
+            continue
+        values = [(vowels(one), vowels(other)) for one, other in zip(left, right, strict=True)]
+        wins, losses = sum(one > other for one, other in values), sum(one < other for one, other in values)
+        assert (one["first_wins"], one["second_wins"], one["invalid"]) == (wins, losses, 0)
+        assert wins > 0 and losses > 0
+        assert one["win_rate"] == pytest.approx((wins + (PROMPTS - wins - losses) / 2) / PROMPTS)

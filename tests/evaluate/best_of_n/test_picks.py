@@ -130,9 +130,20 @@ def test_equal_scores_go_to_the_first_candidate() -> None:
 def test_a_candidate_without_a_score_is_not_picked() -> None:
     _, picks = pick(Speakers(), {"m": by_number(None, -3.0, None, None)}, n=[4], selection=["turn"])
     assert picks["m", "turn", 4].candidates == [1, 1]
+    assert (picks["m", "turn", 4].num_unscored, picks["m", "turn", 4].num_candidates) == (6, 8)
+    assert (picks["random", "turn", 1].num_unscored, picks["random", "turn", 1].num_candidates) == (0, 2)
     with pytest.raises(RequestError, match="none of 2 candidates has a score") as caught:
         pick(Speakers(), {"m": by_number(None, None)}, n=[2])
     assert caught.value.reason == "over_length"
+
+
+def test_candidates_without_a_score_are_counted_once_for_each_choice() -> None:
+    _, picks = pick(Speakers(), {"m": by_number(1.0, None, 2.0, None)}, n=[2, 3, 4])
+    counted = {key[1:]: (one.num_unscored, one.num_candidates) for key, one in picks.items() if key[0] == "m"}
+    assert counted == {
+        ("turn", 2): (2, 4), ("turn", 3): (2, 6), ("turn", 4): (4, 8),
+        ("whole", 2): (1, 2), ("whole", 3): (1, 3), ("whole", 4): (2, 4),
+    }  # fmt: skip
 
 
 def test_the_oracle_picks_by_the_checker_and_is_absent_where_it_knows_nothing() -> None:

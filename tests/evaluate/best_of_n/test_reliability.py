@@ -12,13 +12,14 @@ A, B, TIE, INVALID = Verdict
 class Said:
     """Verdicts by id: (first, second), 'error', or nothing."""
 
-    tokens = {"prompt": 1, "cached": 0, "completion": 2}  # noqa: RUF012
-
     def __init__(self, said):
         self._said = said
 
     def of(self, one):
         return self._said.get(one)
+
+    def tokens_of(self, ids):
+        return {"prompt": sum(one in self._said for one in ids)}
 
 
 def test_position_and_orders() -> None:
@@ -37,6 +38,7 @@ def test_position_and_orders() -> None:
     assert found["first_position_wins"] == pytest.approx(5 / 7), "what has no answer in an order is left out"
     assert found["agreement_in_both_orders"] == pytest.approx(3 / 5)
     assert (found["num_repeated"], found["agreement_on_repetition"]) == (0, None)
+    assert found["why_not_repeated"] == "no question has a verdict each time"
 
 
 def test_a_judge_that_always_takes_the_first_has_no_winners() -> None:
@@ -55,6 +57,14 @@ def test_repetition_counts_where_both_times_have_a_verdict() -> None:
     }  # fmt: skip
     found = reliability(Said(said), range(1, 6), range(1, 6))
     assert found["num_repeated"] == 3 and found["agreement_on_repetition"] == pytest.approx(2 / 3)
+    assert found["why_not_repeated"] == "" and found["tokens"] == {"prompt": 10}
+
+
+def test_tokens_are_those_of_the_questions_and_their_repetitions() -> None:
+    said = {1: (A, B), repeat_id(1): (A, B), 2: (A, B), repeat_id(2): (A, B), 3: (A, B)}
+    assert reliability(Said(said), [1, 2], [2])["tokens"] == {"prompt": 3}
+    greedy = reliability(Said(said), [1, 2], [], "it is greedy")
+    assert (greedy["tokens"], greedy["why_not_repeated"]) == ({"prompt": 2}, "it is greedy")
 
 
 def test_two_judges() -> None:

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from music_ray import revisions
 from music_ray.engines.base import RequestError
 from music_ray.errors import ConfigError, InputError, RunFolderError, StageError
+from music_ray.evaluate.best_of_n import run as best_of_n
 from music_ray.evaluate.best_of_n.outcomes import reply_length
 from music_ray.judge.rows import Verdicts
 from music_ray.rundir import RunDir
 from tests.evaluate.best_of_n.conftest import more_words
 from tests.evaluate.best_of_n.rules import CountingUp, RuleScorer
+from tests.evaluate.test_model_names import make_run_folder
 
 SCRIPTED = {"engine": {"kind": "scripted", "model": "a judge"}}
+WARM = {**SCRIPTED, "sampling": {"temperature": 0.7}}
 PROMPTS = [{"id": f"p{number}", "prompt": f"Prompt {number}"} for number in range(5)]
 
 
@@ -52,12 +56,13 @@ def test_the_longest_against_the_shortest(go, judge, here, write_prompts, tmp_pa
     # By turn and by whole, the longest picks the same; and what it is compared with is the same as well: one
     # question a prompt and N, in two orders.
     assert len(asked) == 5 * 3 * 2
+    assert result["unscored"] == []
     assert result["judges"]["judge"] | {"tokens": 0} == {
         "kind": "scripted", "model": "a judge", "num_questions": 15,
         "verdicts": {"A": result["judges"]["judge"]["verdicts"]["A"],
                      "B": result["judges"]["judge"]["verdicts"]["B"], "tie": 0, "invalid": 0, "error": 0},
         "first_position_wins": 0.5, "agreement_in_both_orders": 1.0, "num_repeated": 0,
-        "agreement_on_repetition": None, "tokens": 0,
+        "agreement_on_repetition": None, "why_not_repeated": "best_of_n.repeat is 0", "tokens": 0,
     }  # fmt: skip
     slopes = {
         (one["selection"], one["first"][-7:], one["second"][-6:]): one["slope"] for one in result["trends"]
@@ -99,16 +104,32 @@ def test_what_a_row_holds(go, write_prompts, tmp_path) -> None:
 def test_the_same_command_asks_nobody_anything_again(go, judge, here, write_prompts) -> None:
     asked = judge(more_words)
     path = write_prompts(*PROMPTS)
-    first = go(path, judge=SCRIPTED, repeat=4)
+    first = go(path, judge=WARM, repeat=4)
     said, scored, calls = CountingUp.said.copy(), RuleScorer.asked.copy(), len(asked)
     assert calls == 2 * (15 + 4) and first["judges"]["judge"]["agreement_on_repetition"] == 1.0
-    assert go(path, judge=SCRIPTED, repeat=4) == first
+    assert go(path, judge=WARM, repeat=4) == first
     assert (CountingUp.said, RuleScorer.asked, len(asked)) == (said, scored, calls)
-    more = go(write_prompts(*PROMPTS, {"id": "new", "prompt": "Another"}), judge=SCRIPTED, repeat=4)
+    more = go(write_prompts(*PROMPTS, {"id": "new", "prompt": "Another"}), judge=WARM, repeat=4)
     assert here.jobs[2:] == [("best", 1), ("judge", here.jobs[-1][1])] and here.jobs[-1][1] >= 3
     assert of(more, "longest", "shortest", "turn", 2)["num_prompts"] == 6
-    fewer = go(path, judge=SCRIPTED, repeat=4, num_prompts=2)
+    fewer = go(path, judge=WARM, repeat=0, num_prompts=2)
     assert of(fewer, "longest", "shortest", "turn", 2)["num_prompts"] == 2
+    spent = [one["judges"]["judge"]["tokens"]["prompt"] for one in (first, more, fewer)]
+    assert spent[2] < spent[0] < spent[1], "of the questions of this command, not of the folder"
+
+
+def test_a_greedy_judge_is_asked_nothing_twice_and_it_is_said_why(go, judge, here, write_prompts) -> None:
+    """Its second answer would be the first one: agreement of 1, whatever the judge is worth."""
+    asked = judge(more_words)
+    found = go(write_prompts(*PROMPTS), judge=SCRIPTED, repeat=4)["judges"]["judge"]
+    assert (found["num_repeated"], found["agreement_on_repetition"]) == (0, None)
+    assert found["why_not_repeated"] == (
+        "best_of_n.judge.sampling.temperature is 0, at which a second answer is the first one again: set it "
+        "above 0"
+    )
+    assert len(asked) == 2 * 15
+    warm = go(write_prompts(*PROMPTS), judge=WARM, repeat=4)["judges"]["judge"]
+    assert (warm["num_repeated"], warm["agreement_on_repetition"], warm["why_not_repeated"]) == (4, 1.0, "")
 
 
 def test_an_interrupted_job_goes_on(go, judge, here, write_prompts, tmp_path) -> None:
@@ -209,6 +230,11 @@ def test_a_model_that_can_not_read_any_candidate_makes_an_error_row(go, write_pr
     models = (make_model("longest", too_long=2), make_model("shortest"))
     result = go(write_prompts(*PROMPTS), models=models, n=[2])
     assert of(result, "longest", "shortest", "turn", 2, "nobody")["same"] == 5, "it picks what it can read"
+    one = {"picker": "digest of longest", "n": 2}
+    assert result["unscored"] == [
+        {**one, "selection": "turn", "num_candidates": 5 * 2 * 2, "num_unscored": 5 * 2},
+        {**one, "selection": "whole", "num_candidates": 5 * 2, "num_unscored": 5},
+    ]
     unread = (make_model("longest", too_long=1), models[1])
     with pytest.raises(StageError, match=r"all 5 prompts failed \(over_length 5\)"):
         go(write_prompts(*PROMPTS), models=unread, n=[2], out="none")
@@ -279,6 +305,53 @@ def test_a_folder_of_something_else_is_refused(go, write_prompts, tmp_path) -> N
         RunFolderError, match=r"run holds config.yaml and no best_of_n.json: name a new folder"
     ):
         go(path, out="run")
+
+
+def test_scores_of_another_number_format_are_not_mixed(go, write_prompts, capsys) -> None:
+    """auto is float32 on the CPU, and the models' own bfloat16 on a GPU."""
+    path = write_prompts(*PROMPTS)
+    go(path)
+    with pytest.raises(RunFolderError) as caught:
+        go(path, scorer_device="gpu")
+    assert str(caught.value).endswith(
+        'out was made with best_of_n.scorer_dtype.digest of longest="float32", now it is "bfloat16": set the '
+        "old value again (auto follows best_of_n.scorer_device), or name a new folder with --out"
+    )
+    with pytest.raises(RunFolderError, match=r"scorer_max_len.digest of longest=2048, now it is 99"):
+        go(path, scorer_max_len=99)
+    go(path, scorer_device="gpu", scorer_dtype="float32", scorer_max_len=2048)  # the same, however it is said
+
+
+def test_a_refused_folder_gets_no_untrained_model(go, write_prompts, tmp_path) -> None:
+    base = make_run_folder(tmp_path)
+    before = sorted(path.name for path in Path(base).iterdir())
+    with pytest.raises(RunFolderError, match=r"run holds config.yaml and no best_of_n.json"):
+        go(write_prompts(*PROMPTS), models=[f"untrained:{base}"], out="run")
+    assert sorted(path.name for path in Path(base).iterdir()) == before
+    go(write_prompts(*PROMPTS))
+    with pytest.raises(RunFolderError, match=r"seed=0, now it is 4"):
+        go(write_prompts(*PROMPTS), models=[f"untrained:{base}"], seed=4)
+    assert not (tmp_path / "out" / "models").exists()
+
+
+def test_the_simulators_tokenizer_is_that_of_the_commit_that_the_folder_goes_by(
+    go, here, write_prompts, monkeypatch
+) -> None:
+    at_commit = {}
+
+    def with_tokenizer_commit(run, engine):
+        at_commit[run.display()] = engine.tokenizer
+        return engine.model_copy(update={"revision": "c0ffee"})
+
+    monkeypatch.setattr(revisions, "with_tokenizer_commit", with_tokenizer_commit)
+    monkeypatch.setattr(best_of_n, "_check_engines", lambda config: None)
+    place = {"base_url": "http://127.0.0.1:1/v1", "tokenizer": "open/tokenizer"}
+    user = {"mode": "template", "engine": {"kind": "endpoint", "model": "m", "endpoint": place}}
+    go(write_prompts(*PROMPTS), user=user)
+    (config,) = here.configs
+    assert config.user.engine.revision == "c0ffee" and list(at_commit.values()) == ["open/tokenizer"]
+    assert next(iter(at_commit)).endswith("/out")
+    go(write_prompts(*PROMPTS), user=user)  # what it was made from is what the user wrote
 
 
 def test_a_checker_that_was_changed_is_another_one(go, write_prompts, tmp_path, monkeypatch) -> None:

@@ -1,0 +1,196 @@
+"""Two runs side by side: what is the same, what differs, and whether numbers are of the same pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from music_ray import schema
+from music_ray.errors import ConfigError
+from music_ray.report.collect import collect
+from music_ray.report.command import name_evaluations, report_command, report_of_two
+from music_ray.report.matching import OWN, STARTED_FROM, part_of
+from music_ray.report.parts import Part
+from music_ray.report.side_by_side import parts
+from music_ray.rundir import RunDir
+from tests.report.evaluation_folder import write_any_model, write_best_of_n, write_held_out
+from tests.report.report_folder import make_pair, write_run, write_scores
+from tests.report.test_report_build import Page
+
+
+@pytest.fixture
+def other(make_run: Callable[..., RunDir]) -> RunDir:
+    """Another finished run, of another schedule and seed."""
+    made = make_run("other", seed=7, contrast={"schedule": "from_turn:2"})
+    write_run(made)
+    write_held_out(made)
+    write_any_model(made)
+    write_best_of_n(made)
+    return made
+
+
+def tables(first: RunDir, second: RunDir) -> dict[str, Part]:
+    """The page's tables by title."""
+    return {part.title: part for part in parts((first, collect(first)), (second, collect(second)))}
+
+
+def test_configurations_differ_in_the_keys_that_were_changed(run: RunDir, other: RunDir) -> None:
+    assert tables(run, other)["Configuration"].rows == [
+        ("seed", "0", "7"),
+        ("contrast.schedule", "all", "from_turn:2"),
+    ]
+    assert tables(run, other)["Provenance"].rows == []
+
+
+def test_counts_losses_and_tokens(run: RunDir, other: RunDir) -> None:
+    manifest = other.manifest()
+    manifest["stages"]["pairs"]["counts"] = {"rollouts": 6, "accepted": 5, "refused": {"too_long": 1}}
+    other._write_manifest(manifest)
+    found = tables(run, other)
+    rows = {label: cells for label, *cells in found["How far the data came"].rows}
+    assert rows["accepted pairs"] == ["3", "5"]
+    assert rows["pairs, refused: looping"] == ["1", "0"]
+    assert rows["pairs, refused: too long"] == ["0", "1"]
+    tokens = {label: cells for label, *cells in found["Tokens"].rows}
+    assert tokens["completion"] == ["1,500", "1,500"]
+    assert tokens["completion, for one accepted pair"] == ["500", "300"]
+    assert {label: cells for label, *cells in found["Time"].rows}["generate"] == ["1 min 00 s", "1 min 00 s"]
+
+
+def test_accuracies_and_who_is_right_on_the_same_pairs(run: RunDir, other: RunDir) -> None:
+    write_scores(other, "music-trained", [(0.0, 1.0)] * 3 + [(1.0, 0.0)] * 5)
+    part = tables(run, other)["Accuracy on held-out pairs"]
+    rows = {label: cells for label, *cells in part.rows}
+    assert rows["MUSIC pairs, trained"] == ["87.5% (75.0% to 100.0%) of 4"] * 2
+    assert rows["MUSIC pairs: trained against untrained"][0] == "better, +75.0 points"
+    # The first is right on all but the fourth pair, the second on the last five.
+    assert part.notes[1] == (
+        "MUSIC pairs: 8 pairs were scored in both runs; the first run's model alone is right on 3 of them, "
+        "the second's alone on 1 (p = 0.6250 by a sign test, which takes pairs as independent)."
+    )
+
+
+def test_pairs_of_one_id_with_other_words_are_not_the_same(run: RunDir, other: RunDir) -> None:
+    pairs = [make_pair(number, text="said otherwise") for number in range(1, 9)]
+    table = schema.to_table(pairs, schema.PAIR_SCHEMA)
+    other.write_table(table, "mix", "held_out", "music.parquet")
+    notes = tables(run, other)["Accuracy on held-out pairs"].notes
+    assert (
+        "MUSIC pairs: no pair was scored in both runs, so the two accuracies are of different pairs." in notes
+    )
+
+
+def test_models_that_play_the_same_part_share_a_row(run: RunDir, other: RunDir) -> None:
+    found = tables(run, other)
+    assert found["Accuracy on any pairs"].rows == [
+        (f"dev, {OWN}", "75.0% (70.0% to 80.0%) of 4", "75.0% (70.0% to 80.0%) of 4"),
+        (f"dev, {STARTED_FROM}", "25.0% (20.0% to 30.0%) of 4", "25.0% (20.0% to 30.0%) of 4"),
+    ]
+    falls = {label: cells for label, *cells in found["Turn-sensitivity"].rows}
+    assert (
+        falls[f"dev, {STARTED_FROM}, another conversation's reply: all earlier"]
+        == ["+0.00 (−0.10 to +0.10), no fall seen"] * 2
+    )
+    wins = {label: cells for label, *cells in found["Win rates in best-of-N"].rows}
+    assert (
+        wins[f"{OWN} against random picks, by turn, N = 4, judged by judge"]
+        == ["62.5% (50.0% to 75.0%) of 20"] * 2
+    )
+    assert wins[f"{OWN} against random picks, by whole, N = 4, judged by judge"] == ["—", "—"]
+
+
+def test_other_pairs_of_one_name_are_said(run: RunDir, other: RunDir) -> None:
+    text = other.read_text("evaluations", "dev", "evaluation.json").replace("c0ffee", "decaf")
+    other.write_text(text, "evaluations", "dev", "evaluation.json")
+    notes = tables(run, other)["Accuracy on any pairs"].notes
+    assert notes == ["dev: other pairs in one run than in the other."]
+
+
+def test_a_model_is_known_from_wherever_it_is_named(
+    make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    monkeypatch.chdir(tmp_path)
+    for name in (run.display("model"), "runs/small/model", "runs/small/model/"):
+        assert part_of(name, run) == OWN
+    assert part_of("untrained:runs/small", run) == STARTED_FROM
+    assert part_of("untrained:runs/large", run) == "untrained:runs/large"
+    assert part_of("runs/small", run) == "runs/small"
+
+
+def test_a_run_in_which_nothing_ran(run: RunDir, make_run: Callable[..., RunDir]) -> None:
+    empty, nothing = make_run("empty"), make_run("nothing")
+    found = tables(run, empty)
+    assert found["Tokens"].rows[0] == ("prompt", "12,000", "—")
+    assert {title: part.missing for title, part in tables(empty, nothing).items() if not part.rows} == {
+        "Configuration": "The configurations are the same.",
+        "Provenance": "The same commit and the same versions.",
+        "How far the data came": "Nothing ran.",
+        "Time": "Nothing ran.",
+        "Tokens": "Neither run has recorded tokens: music-ray generate does.",
+        "Accuracy on held-out pairs": "Neither run has been evaluated on its held-out pairs: music-ray "
+        "evaluate CONFIG does.",
+        "Accuracy on any pairs": "No evaluation of any models in either run: music-ray evaluate --model "
+        "RUN/model --pairs FILE --out RUN/evaluations/NAME makes one.",
+        "Turn-sensitivity": "No turn-sensitivity in either run: music-ray evaluate --model … --sensitivity "
+        "measures it.",
+        "Win rates in best-of-N": "No win rates in either run: music-ray best-of-n CONFIG --model RUN/model "
+        "--out RUN/evaluations/best-of-n makes them.",
+    }
+
+
+# -- the page and the command ----------------------------------------------------------------------
+
+
+def test_the_page_lies_in_the_first_run_or_where_it_is_told(
+    run: RunDir, other: RunDir, tmp_path: Path
+) -> None:
+    place = report_of_two(run, other, [], None)
+    assert place == run.display("report", "against-other.html")
+    page = Page(run.read_text("report", "against-other.html"))
+    assert page.open == []
+    assert "small against other" in page.text and "contrast.schedule all from_turn:2" in page.text
+    elsewhere = tmp_path / "new" / "page.html"
+    assert report_of_two(run, other, [], str(elsewhere)) == str(elsewhere)
+    assert elsewhere.read_text() == run.read_text("report", "against-other.html")
+
+
+def test_planted_text_stays_text_beside_another_run(hostile_run: RunDir, run: RunDir) -> None:
+    report_of_two(hostile_run, run, [], None)
+    page = Page(hostile_run.read_text("report", "against-small.html"))
+    tags = {tag for tag, _ in page.tags}
+    assert page.open == [] and not tags & {"script", "img"}
+    assert "<script>alert(1)</script>" in page.text
+    policy = next(values["content"] for _, values in page.tags if "http-equiv" in values)
+    assert policy is not None and policy.startswith("default-src 'none'")
+
+
+def test_words_that_do_not_go_together(run: RunDir, other: RunDir) -> None:
+    with pytest.raises(ConfigError, match="is named twice: name two runs, or one for its own page"):
+        report_of_two(run, run, [], None)
+    with pytest.raises(ConfigError, match="--evaluation x goes with one run: name it with"):
+        report_of_two(run, other, ["x"], None)
+    with pytest.raises(ConfigError, match=r"--out page\.html goes with two runs"):
+        name_evaluations(run, [], "page.html")
+
+
+def test_the_command_names_evaluations_before_the_stage(
+    run: RunDir, other: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held: list[Any] = []
+
+    def run_stages(config: Any, stages: list[str], *, again: bool) -> RunDir:
+        held.append((config.name, stages, again, run.exists("report", "evaluations.json")))
+        return run
+
+    folder = other.display("evaluations", "bon")
+    report_command("small", None, [folder], None, lambda name: run.config, run_stages)
+    assert held == [("small", ["report"], True, True)]
+    assert capsys.readouterr().out == f"report: {run.display('report', 'index.html')}\n"
+    both = {"a": run.config, "b": other.config}
+    report_command("a", "b", [], None, both.__getitem__, run_stages)
+    assert capsys.readouterr().out == f"report: {run.display('report', 'against-other.html')}\n"
+    assert len(held) == 1
