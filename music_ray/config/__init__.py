@@ -17,7 +17,7 @@ from music_ray.config.best_of_n import BestOfNConfig, best_of_n_problems
 from music_ray.config.costs import CostsConfig, LimitsConfig, cost_problems
 from music_ray.config.data import DataConfig, RayConfig, SeedsConfig, SourceConfig
 from music_ray.config.endpoint import EndpointConfig
-from music_ray.config.engine import EngineConfig, SamplingConfig, engine_problems
+from music_ray.config.engine import EngineConfig, SamplingConfig, begin_problems, engine_problems
 from music_ray.config.generation import GenerateConfig
 from music_ray.config.judge import AskedJudge, JudgeConfig
 from music_ray.config.quality import AuditConfig, EvalSetConfig, GatesConfig, PairsConfig
@@ -172,8 +172,11 @@ def _impossible(config: RunConfig) -> list[str]:
     problems += _impossible_role_engines(config)
     longest = max(role.sampling.max_tokens for role in _roles_of_main_engine(config))
     problems += engine_problems(engine, "engine", longest)
+    for name, role in (("assistant", config.assistant), ("user", config.user), ("contrast", config.contrast)):
+        problems += begin_problems(getattr(role, "engine", None) or engine, name, role.sampling)
     if (judge := config.pairs.judge).engine is not None:
         problems += engine_problems(judge.engine, "pairs.judge.engine", judge.sampling.max_tokens)
+        problems += begin_problems(judge.engine, "pairs.judge", judge.sampling)
         if config.pairs.gates.judge_disagrees:
             problems += cost_problems(config.costs, config.limits, judge.engine)
     problems += best_of_n_problems(config.best_of_n)

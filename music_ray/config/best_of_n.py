@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from music_ray.config.base import FREE, GROWTH, Section, select
-from music_ray.config.engine import engine_problems
+from music_ray.config.engine import begin_problems, engine_problems
 from music_ray.config.judge import AskedJudge
 
 MOST_CANDIDATES = 64
@@ -113,6 +113,7 @@ def best_of_n_problems(config: BestOfNConfig) -> list[str]:
     for name, judge in (("judge", config.judge), ("second_judge", config.second_judge)):
         if judge.engine is not None:
             problems += engine_problems(judge.engine, f"best_of_n.{name}.engine", judge.sampling.max_tokens)
+            problems += begin_problems(judge.engine, f"best_of_n.{name}", judge.sampling)
     if config.judge.engine is None and config.second_judge.engine is not None:
         problems.append("best_of_n.second_judge has an engine and best_of_n.judge has none: name it there")
     elif config.second_judge.engine is not None and _answers(config.judge) == _answers(config.second_judge):

@@ -25,6 +25,11 @@ class SamplingConfig(Section):
     max_tokens: int = Field(default=224, ge=1)
     """Longest text in tokens; a text that reaches it is marked cut off."""
 
+    begin: str = ""
+    """What every text begins with; the model goes on from there. It is part of the text and no token of
+    max_tokens. `<verdict>` gets a verdict without a word of reasons from a judge too small to keep to the
+    form. Not with kind endpoint: chat endpoints write their own beginnings."""
+
 
 class EngineConfig(Section):
     """The model that plays user and assistant, and the process it runs in."""
@@ -111,6 +116,16 @@ class EngineConfig(Section):
     def tokenizer(self) -> str:
         """The model whose chat template counts tokens and is continued in user.mode=template."""
         return (self.endpoint.tokenizer if self.endpoint else None) or self.model
+
+
+def begin_problems(engine: EngineConfig, name: str, sampling: SamplingConfig) -> list[str]:
+    """Whether a role's engine can begin its texts as its sampling says; `name` is the role's section."""
+    if not sampling.begin or engine.kind != "endpoint":
+        return []
+    return [
+        f"{name}.sampling.begin ({sampling.begin!r}) can't be put into the mouth of a chat endpoint "
+        f"({engine.model}): leave it out, or use an engine of kind vllm"
+    ]
 
 
 def engine_problems(engine: EngineConfig, name: str, longest: int) -> list[str]:

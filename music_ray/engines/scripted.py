@@ -43,7 +43,11 @@ class ScriptedEngine:
             return answer
         words = sum(len(message["content"].split()) for message in prompt.messages)
         return Completion(
-            answer, "stop", prompt_tokens=words, cached_tokens=0, completion_tokens=len(answer.split())
+            sampling.begin + answer,
+            "stop",
+            prompt_tokens=words,
+            cached_tokens=0,
+            completion_tokens=len(answer.split()),
         )
 
     def close(self) -> None:

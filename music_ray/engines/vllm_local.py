@@ -86,7 +86,7 @@ class VllmEngine:
         """See Engine.generate."""
         build = self.chat.user_prompt_ids if prompt.speaker == "user" else self.chat.reply_prompt_ids
         try:
-            token_ids = build(prompt.messages)
+            token_ids = build(prompt.messages) + self._encoded(sampling.begin)
         except TemplateError as error:
             raise RequestError(f"the chat template refuses the conversation: {error}") from None
         longest = len(token_ids) + sampling.max_tokens
@@ -98,12 +98,15 @@ class VllmEngine:
         output = await self.core.answer(token_ids, self.params(sampling, seed))
         choice = output.outputs[0]
         return Completion(
-            text=choice.text,
+            text=sampling.begin + choice.text,
             finish_reason=choice.finish_reason or "unknown",
             prompt_tokens=len(output.prompt_token_ids or ()),
             cached_tokens=output.num_cached_tokens or 0,
             completion_tokens=len(choice.token_ids),
         )
+
+    def _encoded(self, text: str) -> list[int]:
+        return self.chat.tokenizer.encode(text, add_special_tokens=False) if text else []
 
     def params(self, sampling: SamplingConfig, seed: int) -> Any:
         """vLLM's SamplingParams for one request."""

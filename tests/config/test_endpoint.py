@@ -136,3 +136,19 @@ def test_which_tokenizer_counts() -> None:
     assert EngineConfig(**ENDPOINT).tokenizer == "m"
     endpoint = {"base_url": URL, "tokenizer": "a/b"}
     assert EngineConfig(kind="endpoint", model="m", endpoint=endpoint).tokenizer == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("assistant", {"engine": ENDPOINT, "assistant": {"sampling": {"begin": "Well"}}}),
+        ("user", {"user": {"engine": ENDPOINT, "sampling": {"begin": "Well"}}}),
+        ("pairs.judge", {"pairs": {"judge": {"engine": ENDPOINT, "sampling": {"begin": "Well"}}}}),
+        ("best_of_n.judge", {"best_of_n": {"judge": {"engine": ENDPOINT, "sampling": {"begin": "Well"}}}}),
+    ],
+)
+def test_no_words_are_put_into_the_mouth_of_an_endpoint(name: str, sections: dict[str, Any]) -> None:
+    assert refusal(**sections).endswith(
+        f"{name}.sampling.begin ('Well') can't be put into the mouth of a chat endpoint (m): leave it "
+        "out, or use an engine of kind vllm"
+    )

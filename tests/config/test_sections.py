@@ -201,6 +201,7 @@ def test_select_goes_into_sections() -> None:
     assert "num_workers" not in chosen and "zero" not in chosen
     assert select(config.user, {"identity"})["sampling"] == {
         "temperature": 0.8, "top_p": 0.95, "repetition_penalty": 1.0, "max_tokens": 64,
+        "begin": "",
     }  # fmt: skip
 
 

@@ -64,3 +64,12 @@ def test_what_cannot_fit_is_refused_before_it_is_sent(demo_engine):
 def test_the_row_says_what_answered(demo_engine):
     described = demo_engine.describe()
     assert described["engine"].startswith("vllm ") and described["model"] == "demo:smollm2-135m-instruct"
+
+
+def test_a_beginning_is_gone_on_from_and_part_of_the_text(demo_engine):
+    question = "What is the capital of France?"
+    whole = ask(demo_engine, question).text
+    begin, rest = whole[: whole.index(" Paris")], whole[whole.index(" Paris") :]
+    completion = ask(demo_engine, question, GREEDY.model_copy(update={"begin": begin}))
+    assert (completion.text, begin + rest) == (whole, whole)
+    assert completion.completion_tokens < ask(demo_engine, question).completion_tokens

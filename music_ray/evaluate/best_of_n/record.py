@@ -99,13 +99,16 @@ def check_folder(run: RunDir, made_from: dict[str, Any]) -> dict[str, Any]:
     if other is not None:
         raise RunFolderError(f"{run.display()} holds {other} and no {FILE}: name a new folder with --out")
     before = record.get("made_from", made_from)
+    # A key that an older music_ray did not know had what is its default now.
+    defaults = identity(RunConfig(name="defaults"))
     for key in sorted(before.keys() | made_from.keys()):
         if _may_lack(key) and not (key in before and key in made_from):
             continue
-        if before.get(key) != made_from.get(key):
+        was, now = (values.get(key, defaults.get(key)) for values in (before, made_from))
+        if was != now:
             raise RunFolderError(
-                f"{run.display()} was made with {key}={json.dumps(before.get(key))}, now it is "
-                f"{json.dumps(made_from.get(key))}: set the old value again{_hint(key)}, or name a new "
+                f"{run.display()} was made with {key}={json.dumps(was)}, now it is "
+                f"{json.dumps(now)}: set the old value again{_hint(key)}, or name a new "
                 "folder with --out"
             )
     return record

@@ -159,7 +159,7 @@ def go(tmp_path: Path, here: Here, make_model: Any) -> Callable[..., dict[str, A
     def run(
         prompts: str, models: Sequence[str] = ("longest", "shortest"), out: str = "out", **sections: Any
     ) -> dict[str, Any]:
-        names = ("generate", "engine", "user", "evaluate", "seed")
+        names = ("generate", "engine", "assistant", "user", "evaluate", "seed")
         others = {name: sections.pop(name) for name in names if name in sections}
         values = {
             "name": "t",

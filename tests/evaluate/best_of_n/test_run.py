@@ -286,6 +286,18 @@ def test_what_readers_must_know_is_a_warning(go, judge, write_prompts, capsys) -
     assert simulator.startswith("best_of_n.judge is a judge, and so is the user simulator: ")
 
 
+def test_a_folder_from_before_a_key_was_known_is_gone_on_with(go, write_prompts, tmp_path) -> None:
+    path = write_prompts(*PROMPTS)
+    go(path)
+    file = tmp_path / "out" / "best_of_n.json"
+    record = json.loads(file.read_text())
+    assert record["made_from"].pop("assistant.sampling.begin") == ""
+    file.write_text(json.dumps(record))
+    go(path)
+    with pytest.raises(RunFolderError, match=r'made with assistant.sampling.begin="", now it is "Well": set'):
+        go(path, assistant={"sampling": {"begin": "Well"}})
+
+
 def test_a_folder_of_something_else_is_refused(go, write_prompts, tmp_path) -> None:
     path = write_prompts(*PROMPTS)
     go(path)
