@@ -98,7 +98,8 @@ class VllmEngine:
         output = await self.core.answer(token_ids, self.params(sampling, seed))
         choice = output.outputs[0]
         return Completion(
-            text=sampling.begin + choice.text,
+            # What begins a text does not make one of it: without more it is empty, and counted as that.
+            text=sampling.begin + choice.text if choice.text.strip() else "",
             finish_reason=choice.finish_reason or "unknown",
             prompt_tokens=len(output.prompt_token_ids or ()),
             cached_tokens=output.num_cached_tokens or 0,

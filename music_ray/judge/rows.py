@@ -101,7 +101,10 @@ def pair_id(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
 
 def verdict_folder(engine: EngineConfig, sampling: SamplingConfig) -> tuple[str, ...]:
     """Where in a run folder the shards of this judge lie: free keys, such as a URL, change nothing."""
-    judge = {"engine": select(engine, {"identity"}), "sampling": select(sampling, {"identity"})}
+    sampled = select(sampling, {"identity"})
+    if not sampling.begin:
+        del sampled["begin"]  # verdicts from before there was this key stay where they are
+    judge = {"engine": select(engine, {"identity"}), "sampling": sampled}
     return "judge", digest({**judge, "prompt_hash": judge_hash()}), "shards"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from music_ray.miniature.language import ALPHABET, tokens
 from music_ray.miniature.reading import parse
 from music_ray.miniature.world import Split, split_of
 from music_ray.schema import Message, Rollout
@@ -28,10 +29,26 @@ def first_foreign_list(messages: Sequence[Message], split: Split) -> str:
 
 
 def lists(messages: Sequence[Message]) -> Iterator[str]:
-    """The lists that users write out, as letters; a message that is not understood has none."""
+    """The lists that users write out, as letters; of a message that is not understood all runs of letters."""
     for message in messages:
-        ask = parse(message["content"]) if message["role"] == "user" else None
-        if ask is not None:
-            for source in (ask.instruction.x, ask.instruction.y):
-                if source is not None and source.kind == "list":
-                    yield source.value
+        if message["role"] != "user":
+            continue
+        ask = parse(message["content"])
+        if ask is None:
+            yield from _runs(message["content"])
+            continue
+        for source in (ask.instruction.x, ask.instruction.y):
+            if source is not None and source.kind == "list":
+                yield source.value
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Two single letters and more in a row."""
+    run = ""
+    for token in [*tokens(text), ""]:
+        if len(token) == 1 and token.lower() in ALPHABET:
+            run += token.lower()
+            continue
+        if len(run) > 1:
+            yield run
+        run = ""

@@ -38,6 +38,8 @@ def write_arms(recipe: Recipe) -> dict[str, Path]:
         raise StageError(f"no pair for {', '.join(empty)}: read {recipe.out}/rollouts/*/manifest.json")
     folder.mkdir(parents=True, exist_ok=True)
     for arm, rows in found.items():
+        if len(rows) < recipe.scale.music:
+            say(f"arms: {arm} has {len(rows)} pairs and not {recipe.scale.music}; all arms get {count}")
         partial = files[arm].with_name(f".partial-{arm}.parquet")
         write_rows([row | {"source": arm} for row in rows[:count]], partial)
         partial.rename(files[arm])
@@ -65,7 +67,8 @@ def _common(recipe: Recipe, name: str) -> list[Row]:
     wanted = ["music", "last"] if "A2" in recipe.scale.arms else ["music"]
     found = {one: pairs_by_seed(rollouts(recipe, one)) for one in wanted}
     common = set.intersection(*(set(pairs) for pairs in found.values()))
-    return [_row(f"{name}-{seed}", found[name][seed]) for seed in sorted(common)]
+    # The same ids in every arm: the order of training goes by them.
+    return [_row(f"seed-{seed}", found[name][seed]) for seed in sorted(common)]
 
 
 def _music(recipe: Recipe) -> list[Row]:

@@ -71,6 +71,20 @@ def accuracies(right: Right, clusters: Mapping[str, np.ndarray]) -> dict[str, di
     return {suite: {arm: between.accuracy(arm, suite) for arm in right} for suite in suites}
 
 
+COMPARED = (("A1", "A0"), ("A1", "A2"), ("A2", "A0"), ("A3", "A0"), ("A4", "A0"), ("A1", "A5"), ("A6", "A1"))
+"""Arms whose difference is reported on every suite, whatever it is."""
+
+
+def differences(
+    right: Right, clusters: Mapping[str, np.ndarray]
+) -> dict[str, dict[tuple[str, str], Interval]]:
+    """By suite, of the arms in COMPARED that there are."""
+    between = _Between(right, clusters)
+    there = [(one, other) for one, other in COMPARED if one in right and other in right]
+    suites = next(iter(right.values()))
+    return {suite: {arms: between.difference(*arms, suite) for arms in there} for suite in suites}
+
+
 def findings(right: Right, clusters: Mapping[str, np.ndarray]) -> list[Finding]:
     """The hypotheses that the arms and suites at hand can speak of."""
     suites = set(next(iter(right.values())))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from music_ray.config.load import apply_overrides, parse_yaml
+from music_ray.config.load import parse_yaml
 from music_ray.errors import ConfigError, StageError
 from music_ray.evaluate.sides import Tools
 from music_ray.miniature.natural import error_rates, natural_errors
@@ -23,8 +24,9 @@ from music_ray.miniature.suites import EARLY, build
 from music_ray.progress import duration, say
 from music_ray.provenance import versions
 from music_ray.replicate.arms import tokens_a_pair, write_arms
-from music_ray.replicate.claim import Right, accuracies, as_json, by_part, findings
+from music_ray.replicate.claim import Right, accuracies, as_json, by_part, differences, findings
 from music_ray.replicate.picks import compare_picks, picks_finding
+from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe, rollouts, samples
 from music_ray.replicate.scale import SCALES
 from music_ray.replicate.scoring import score_suites, suite_facts
@@ -35,6 +37,8 @@ from music_ray.schema import Message
 
 DEV = "dev_S7"
 """Final turns of the development split: whether A0 has learnt enough to conclude anything."""
+OWNED = ("name=", "runs_dir=", "data.", "seeds.num_seeds=", "generate.turns=", "mix.", "best_of_n.")
+"""Overrides that would be lost, because every run of a replication has its own."""
 SCORING = ("score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100")
 
 
@@ -77,9 +81,9 @@ def replicate(
         clock.lap("best-of-N")
     stacked = {arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()}
     result = _result(recipe, suites, files, stacked, picks, clock)
-    (recipe.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(recipe.out / "results.json", json.dumps(result, indent=2) + "\n")
     text = table(result)
-    (recipe.out / "table.md").write_text(text, encoding="utf-8")
+    write_text(recipe.out / "table.md", text)
     sys.stdout.write(text)
     say(f"replicate: {recipe.out / 'results.json'}")
     return result
@@ -93,15 +97,13 @@ def _recipe(config: str, scale_name: str, out: str, overrides: Sequence[str]) ->
     path = Path(config)
     if not path.is_file():
         raise ConfigError(f"no configuration at {config}: name configs/miniature.yaml")
-    values = apply_overrides(parse_yaml(path.read_text(encoding="utf-8"), config), list(overrides))
-    folder, scale = Path(out), SCALES[scale_name]
-    known = folder / "scale.json"
-    wanted = json.dumps(asdict(scale), indent=2) + "\n"
-    if known.exists() and known.read_text(encoding="utf-8") != wanted:
-        raise ConfigError(f"{out} holds a replication of another scale: name another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(wanted, encoding="utf-8")
-    return Recipe(folder, values, scale)
+    owned = next((word for word in overrides if word.startswith(OWNED)), None)
+    if owned is not None:
+        raise ConfigError(f"{owned}: a replication sets {owned.partition('=')[0]} itself; leave it out")
+    values = parse_yaml(path.read_text(encoding="utf-8"), config)
+    recipe = Recipe(Path(out), values, SCALES[scale_name], tuple(overrides))
+    open_folder(recipe.out, made_from(recipe.config("", "replication", []), recipe.scale))
+    return recipe
 
 
 def _suites(recipe: Recipe, clock: _Clock) -> dict[str, Path]:
@@ -123,7 +125,7 @@ def _dev_rows(num_pairs: int) -> list[dict[str, Any]]:
 def _write_natural(recipe: Recipe, file: Path) -> None:
     said = [messages for _, messages in samples(rollouts(recipe, "samples"))]
     rates = error_rates(said)
-    (recipe.world / "natural-errors.json").write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+    write_text(recipe.world / "natural-errors.json", json.dumps(rates, indent=2) + "\n")
     pairs = natural_errors(_of_both_lengths(said), per_cell=-(-recipe.scale.suite_pairs // len(EARLY)))
     if not pairs:
         raise StageError(
@@ -152,7 +154,9 @@ def _result(
     found = findings(right, clusters) + ([picks_finding(picks)] if picks else [])
     return {
         "versions": versions(),
-        "scale": asdict(recipe.scale),
+        "made_from": json.loads((recipe.out / FILE).read_text(encoding="utf-8")),
+        "training_seeds": recipe.scale.seeds,
+        "pairs_of_its_own": {arm: len(pq.read_table(file, columns=["id"])) for arm, file in files.items()},
         "seconds": clock.seconds,
         "num_pairs": {name: len(one.ids) for name, one in facts.items()},
         "natural_errors": json.loads(natural.read_text(encoding="utf-8")) if natural.exists() else {},
@@ -164,6 +168,10 @@ def _result(
         "by_mistake": {name: by_part(right, name, one.mistakes) for name, one in facts.items()},
         "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in facts.items()},
         "best_of_n": picks,
+        "differences": {
+            suite: {f"{one} - {other}": as_json(value) for (one, other), value in by_arms.items()}
+            for suite, by_arms in differences(right, clusters).items()
+        },
         "findings": [
             asdict(one) | {"estimates": {name: as_json(value) for name, value in one.estimates.items()}}
             for one in found

@@ -33,8 +33,10 @@ class Recipe:
 
     out: Path
     values: dict[str, Any]
-    """The configuration file with the user's overrides, as plain values."""
+    """The configuration file as plain values."""
     scale: Scale
+    overrides: tuple[str, ...] = ()
+    """The user's KEY=VALUE words; they come after the scale's."""
 
     @property
     def world(self) -> Path:
@@ -43,7 +45,7 @@ class Recipe:
 
     def config(self, folder: str, name: str, words: list[str]) -> RunConfig:
         """The configuration of one run."""
-        values = apply_overrides(_copy(self.values), [*self.scale.overrides, *words])
+        values = apply_overrides(_copy(self.values), [*self.scale.overrides, *self.overrides, *words])
         return resolve_config(values | {"name": name, "runs_dir": str(self.out / folder)})
 
 

@@ -19,6 +19,14 @@ def table(result: dict[str, Any]) -> str:
         found = ", ".join(f"{name}: {_interval(value)}" for name, value in one["estimates"].items())
         verdict = "holds" if one["holds"] else "DOES NOT HOLD"
         lines.append(f"| {one['name']} | {one['statement']} | {found} | {verdict} |")
+    if result["training_seeds"] == 1:
+        lines += ["", "One training seed: how much a model changes from seed to seed is in no interval."]
+    if any(one["name"] == "ready" and not one["holds"] for one in result["findings"]):
+        lines += ["", "**Not ready: nothing is concluded from the other lines.**"]
+    baseline = result["tokens_a_pair"]["A0"]
+    off = [arm for arm, value in result["tokens_a_pair"].items() if abs(value / baseline - 1) > 0.02]
+    if off:
+        lines += ["", f"Not within 2% of A0's tokens a pair of its own: {', '.join(off)}."]
     rates = ", ".join(
         f"turn {turn}: {100 * row['wrong'] / max(1, sum(row.values())):.1f}%"
         for turn, row in result["natural_errors"].items()

@@ -21,5 +21,6 @@ def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
     """
     sources = f"[{{path: {recipe.world / PREFERENCES}, name: D}}, {{path: {pairs}, name: {arm}}}]"
     words = [f"data.sources={sources}", "mix.include_music=false", f"seed={1000 + seed}"]
+    words.append("data.held_out_fraction=0")  # else other pairs would be held out in every arm
     run = run_stages(recipe.config("arms", f"{arm}-{seed}", words), ["seeds", "mix", "train"])
     return Path(run.display("model"))

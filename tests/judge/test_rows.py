@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from music_ray.config import EndpointConfig, EngineConfig, SamplingConfig
+from music_ray.config.base import select
 from music_ray.config.load import resolve_config
 from music_ray.judge import rows
+from music_ray.judge.prompt import judge_hash
 from music_ray.judge.rows import VERDICT_SCHEMA, VerdictRow, Verdicts, pair_id, verdict_folder
 from music_ray.judge.verdict import Verdict
-from music_ray.rundir import RunDir
+from music_ray.rundir import RunDir, digest
 from music_ray.schema import to_table
 from tests.judge.test_prompt import talk
 
@@ -88,3 +90,13 @@ def test_a_verdict_counts_before_an_earlier_error(write: Callable[..., RunDir]) 
 def test_without_a_folder_there_are_none(write: Callable[..., RunDir]) -> None:
     verdicts = Verdicts(write(), ("judge", "k", "shards"))
     assert verdicts.of(5) is None and verdicts.tokens == {"prompt": 0, "cached": 0, "completion": 0}
+
+
+def test_a_key_that_is_not_set_moves_no_verdicts() -> None:
+    """Verdicts are paid for: a new key at its default must not begin another folder."""
+    engine, sampling = EngineConfig(kind="scripted"), SamplingConfig(temperature=0.0)
+    known = {"temperature": 0.0, "top_p": 0.95, "repetition_penalty": 1.0, "max_tokens": 224}
+    key = digest({"engine": select(engine, {"identity"}), "sampling": known, "prompt_hash": judge_hash()})
+    assert verdict_folder(engine, sampling) == ("judge", key, "shards")
+    begun = sampling.model_copy(update={"begin": "<verdict>"})
+    assert verdict_folder(engine, begun) != verdict_folder(engine, sampling)

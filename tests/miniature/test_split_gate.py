@@ -15,7 +15,7 @@ def test_lists_are_what_users_write_out() -> None:
         {"role": "assistant", "content": "d c b"},
         {"role": "user", "content": "Tell me a b."},
     ]
-    assert list(lists(messages)) == ["abc", "dd"]
+    assert list(lists(messages)) == ["abc", "dd", "ab"]
 
 
 def test_conversations_keep_to_their_split() -> None:

@@ -9,7 +9,7 @@ from music_ray.miniature.train_lm import IGNORED, LanguageModelRecipe, batches, 
 from music_ray.miniature.word_tokenizer import make_tokenizer
 
 TINY = LanguageModelRecipe(
-    hidden_size=32, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=32, steps=30,
+    hidden_size=32, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=32, steps=120,
     batch_tokens=512, warmup_steps=5, precision="float32",
 )  # fmt: skip
 MESSAGES = [

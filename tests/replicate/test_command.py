@@ -85,6 +85,10 @@ class TestSmoke:
             ["configs/miniature.yaml", "--out", "s3://bucket/a"],
             "--out s3://bucket/a: a replication needs a local folder",
         ),
+        (
+            ["configs/miniature.yaml", "generate.turns=5"],
+            "generate.turns=5: a replication sets generate.turns itself; leave it out",
+        ),
     ],
 )
 def test_mistakes_are_said_before_anything_starts(words: list[str], message: str) -> None:
