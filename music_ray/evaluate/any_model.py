@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from music_ray.config.load import apply_overrides, resolve_config
-from music_ray.errors import InputError
+from music_ray.errors import ConfigError, InputError
 from music_ray.evaluate.model_names import local_model
 from music_ray.evaluate.pair_sets import read_pair_sets
 from music_ray.evaluate.sensitivity import measure, spoil_sets
@@ -70,7 +70,7 @@ def evaluate_models(
     if verdicts is not None:
         suites, told = _with_verdicts(suites, verdicts)
     spoilings = spoil_sets(suites, run.config.seed) if sensitivity else []
-    named = [_model(name, run, tools) for name in models]
+    named = _open_models(models, run, tools)
     words = words if any(word.startswith("score.engine=") for word in words) else [_PLAIN, *words]
     scored = {model.name: [_score(run, suite, model, tools, words) for suite in suites] for model in named}
     resampling = Resampling(config.bootstrap_samples, config.confidence, run.config.seed)
@@ -107,9 +107,19 @@ def _folder(out: str, words: Sequence[str]) -> RunDir:
     return RunDir(resolve_config(apply_overrides(values, own)))
 
 
-def _model(name: str, run: RunDir, tools: Tools) -> Model:
-    folder = local_model(name, run)
-    return Model(name, folder, tools.check_model(folder).digest)
+def _open_models(names: Sequence[str], run: RunDir, tools: Tools) -> list[Model]:
+    """The models as they were named; two names of one model would share its files of scores."""
+    named: dict[str, Model] = {}
+    for name in names:
+        folder = local_model(name, run)
+        found = Model(name, folder, tools.check_model(folder).digest)
+        other = named.setdefault(found.digest or found.folder, found)
+        if other is not found:
+            raise ConfigError(
+                f"--model {name} and --model {other.name} hold the same model: name different ones, or one "
+                "alone"
+            )
+    return list(named.values())
 
 
 def _with_verdicts(suites: list[Suite], place: str) -> tuple[list[Suite], dict[str, Any]]:

@@ -188,10 +188,14 @@ def verdict(last: str, earlier: str) -> str:
     """What the verdicts on the last reply and on all earlier ones together say of a model.
 
     Returns:
-        earlier_turns_too, last_turn_only, earlier_turns_only, neither, or too_few to say.
+        earlier_turns_too, last_turn_only, earlier_turns_only, neither, or too_few to say; and
+        earlier_turns_reversed, whatever the last reply does, where the score rises with a spoiled earlier
+        one: such a model reads earlier turns, with the wrong sign.
     """
     if TOO_FEW in (last, earlier):
         return TOO_FEW
+    if earlier == RISES:
+        return "earlier_turns_reversed"
     return {
         (True, True): "earlier_turns_too",
         (True, False): "last_turn_only",

@@ -6,7 +6,9 @@ is what is measured. Two kinds of spoiled reply:
 
 - `foreign`: the reply of another conversation at the same turn, of those drawn the closest in length, so that
   length is not what the score sees;
-- `contrast`: the rejected side's reply to the very same user message, where the pair has one.
+- `contrast`: the rejected side's reply to the very same user message at the turn where the sides part, where
+  the pair has one. Later replies of the rejected side are left alone: it may go on with the same user
+  messages, and a reply of it that was not contrasted is as good as any.
 
 Knows conversations, not scores, models or files.
 """
@@ -19,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from music_ray.evaluate.pair_sets import EvalPair
-from music_ray.schema import Message, content_id, conversation_hash, split_turns
+from music_ray.schema import Message, content_id, conversation_hash, first_difference, split_turns
 
 FOREIGN, CONTRAST = "foreign", "contrast"
 KINDS = (FOREIGN, CONTRAST)
@@ -161,7 +163,9 @@ def _apart(one: str, other: str) -> int:
 
 
 def _contrast(pair: EvalPair, turn: int) -> str | None:
-    """The rejected side's reply at this turn, if it answers the same message in other words."""
+    """The rejected side's reply where the sides part, if it answers the same message in other words."""
+    if turn != first_difference(pair.chosen, pair.rejected):
+        return None
     good, bad = split_turns(pair.chosen)[turn - 1], split_turns(pair.rejected)[turn - 1 : turn]
     if not bad or not _is_turn(bad[0]) or bad[0][0] != good[0]:
         return None

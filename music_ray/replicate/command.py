@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def _recipe(config: str, scale_name: str, out: str, overrides: Sequence[str]) ->
         raise ConfigError(f"{owned}: a replication sets {owned.partition('=')[0]} itself; leave it out")
     values = parse_yaml(path.read_text(encoding="utf-8"), config)
     recipe = Recipe(Path(out), values, SCALES[scale_name], tuple(overrides))
-    open_folder(recipe.out, made_from(recipe.config("", "replication", []), recipe.scale))
+    by_user = replace(recipe, scale=replace(recipe.scale, overrides=()))  # the scale speaks for itself
+    open_folder(recipe.out, made_from(by_user.config("", "replication", []), recipe.scale))
     return recipe
 
 

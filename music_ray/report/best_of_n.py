@@ -65,6 +65,24 @@ class Judge:
     num_questions: int
     first_position_wins: float
     both_orders_agree: float
+    num_repeated: int
+    """Questions with a verdict each of the two times they were asked."""
+    repetition_agrees: float
+    """Of these, the share with the same verdict; not a number where there are none."""
+    why_not_repeated: str
+    """Why there are none; empty where there are, and in results that do not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What two judges say of the same questions."""
+
+    num_questions: int
+    """Those that both have a verdict on."""
+    share: float
+    """With the same verdict."""
+    share_of_winners: float
+    """The same, where both name a winner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,8 @@ class BestOfN:
     confidence: float
     matches: list[Match]
     judges: list[Judge]
+    judges_agree: Agreement | None
+    """None where there are not two judges."""
     checked: list[Checked]
     notes: list[str]
     """What must be said beside the numbers."""
@@ -123,6 +143,7 @@ def _best_of_n(place: Place, document: dict[str, Any]) -> BestOfN:
         confidence=number(settings["confidence"]),
         matches=_matches(document, pickers),
         judges=[_judge(name, one) for name, one in document["judges"].items()],
+        judges_agree=_agreement(document.get("judges_agree")),
         checked=[
             Checked(
                 pickers.get(one["picker"], str(one["picker"])),
@@ -192,4 +213,17 @@ def _judge(name: str, one: dict[str, Any]) -> Judge:
         num_questions=whole(one["num_questions"]),
         first_position_wins=number(one["first_position_wins"]),
         both_orders_agree=number(one["agreement_in_both_orders"]),
+        num_repeated=whole(one.get("num_repeated")),
+        repetition_agrees=number(one.get("agreement_on_repetition")),
+        why_not_repeated=str(one.get("why_not_repeated") or ""),
+    )
+
+
+def _agreement(document: dict[str, Any] | None) -> Agreement | None:
+    if not document:
+        return None
+    return Agreement(
+        num_questions=whole(document["num_questions"]),
+        share=number(document["share"]),
+        share_of_winners=number(document["share_of_winners"]),
     )

@@ -117,7 +117,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "percent", "decimal", "signed", "known_signed", "duration", "moment", "words"):
+    numbers = ("count", "percent", "decimal", "signed", "known_signed", "duration")
+    for name in (*numbers, "moment", "place", "words"):
         jinja.filters[name] = getattr(show, name)
     return jinja
 

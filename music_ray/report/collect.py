@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from music_ray.config.load import dump_config
 from music_ray.errors import MusicRayError
+from music_ray.report import show
 from music_ray.report.any_model import AnyModel
 from music_ray.report.audit import AuditSection, read_audit
 from music_ray.report.best_of_n import BestOfN
@@ -68,7 +69,7 @@ class ReportData:
     plan: Comparison | None = None
     """What was planned beside what came; None without a plan."""
     folder: str = ""
-    """The run folder, as the user would type it."""
+    """The run folder, as the user would type it, without credentials."""
     any_models: list[AnyModel] = field(default_factory=list)
     best_of_n: list[BestOfN] = field(default_factory=list)
     mistakes: list[Mistakes] = field(default_factory=list)
@@ -110,7 +111,7 @@ def collect(run: RunDir) -> ReportData:
         refused=_part(damage, "rollouts", lambda: read_refused(run, shown), []),
         set_aside=_part(damage, "seeds/set_aside.jsonl", lambda: _set_aside(run), []),
         plan=_part(damage, "plan.json", lambda: read_comparison(run, manifest), None),
-        folder=run.display(),
+        folder=show.sentence(run.display()),
         any_models=any_models,
         best_of_n=[one for one in others if isinstance(one, BestOfN)],
         mistakes=_mistakes(run, damage, evaluation, any_models),
@@ -124,7 +125,7 @@ def _part(damage: list[str], what: str, read: Callable[[], T], otherwise: T) -> 
     try:
         return read()
     except (MusicRayError, OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        sentence = f"{what} could not be read: {' '.join(str(error).split())}"
+        sentence = show.sentence(f"{what} could not be read: {' '.join(str(error).split())}")
         if sentence not in damage:
             damage.append(sentence)
         return otherwise
@@ -141,7 +142,7 @@ def _pairs(run: RunDir, ids: list[str], evaluation: Evaluation | None) -> list[R
 def _others(run: RunDir, damage: list[str]) -> list[AnyModel | BestOfN]:
     """The evaluations beside the run's own stage."""
     there: list[Place] = _part(damage, "report/evaluations.json", lambda: places(run), [])
-    found = [_part(damage, place.name, partial(read_place, place), None) for place in there]
+    found = [_part(damage, show.place(place.name), partial(read_place, place), None) for place in there]
     return [one for one in found if one is not None]
 
 
@@ -154,13 +155,14 @@ def _mistakes(
         found += [one] if one else []
     for evaluation in any_models:
         for pairs in evaluation.sets:
-            where = f"{evaluation.place.name}/{pairs.name}"
+            where = f"{show.place(evaluation.place.name)}/{pairs.name}"
             found += _part(damage, where, partial(of_set, evaluation, pairs), [])
     return found
 
 
 def _config_yaml(run: RunDir) -> str:
-    return run.read_text("config.yaml") if run.exists("config.yaml") else dump_config(run.config)
+    text = run.read_text("config.yaml") if run.exists("config.yaml") else dump_config(run.config)
+    return show.sentence(text)
 
 
 def _engines(run: RunDir) -> list[dict[str, str]]:

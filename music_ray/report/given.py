@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,15 @@ import pyarrow.fs as pafs
 
 from music_ray.config.load import resolve_config
 from music_ray.errors import InputError
+from music_ray.public import public_place
 from music_ray.report.jsonlines import read_object
 from music_ray.rundir import RunDir
 
 OWN = "evaluations"
 """Folder of the run below which every evaluation is taken."""
 RECORD = ("report", "evaluations.json")
+_SECRET = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+"""A key in a URI. A name alone before the @ is none: it may be a user's, or a container's."""
 EVALUATION, BEST_OF_N = "evaluation.json", "results.json"
 
 
@@ -29,7 +33,7 @@ class Place:
     """An evaluation's folder."""
 
     name: str
-    """As the user would type it."""
+    """As the user would type it, credentials included: fit for no page."""
     folder: RunDir
 
     @property
@@ -50,10 +54,16 @@ def remember(run: RunDir, folders: Sequence[str]) -> None:
     """Keeps these folders, instead of those named before, for this and later pages of the run.
 
     Raises:
-        InputError: one is no evaluation's folder.
+        InputError: one is no evaluation's folder, or has a key in it, which would be kept beside the page.
     """
     named = []
     for name in folders:
+        if _SECRET.search(name):
+            raise InputError(
+                f"--evaluation {public_place(name)} was named with its key, which {'/'.join(RECORD)} would "
+                "keep beside the page: set the key in the environment (AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY for s3), and name the folder without it"
+            )
         location = name if "://" in name else os.path.abspath(os.path.expanduser(name))
         if Place(name, _open(location)).kind is None:
             raise InputError(

@@ -7,23 +7,27 @@ from. All other models keep their names. Knows what reports collect, not how it 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from music_ray.report.best_of_n import BestOfN, Match, Rate
 from music_ray.report.collect import ReportData
 from music_ray.report.evaluation import TRAINED, Suite, sign_test
 from music_ray.report.numbers import Span
-from music_ray.report.parts import Part, merged
+from music_ray.report.parts import Part, Row, merged
 from music_ray.report.sensitivity import Point
-from music_ray.report.show import NOTHING, count, decimal, known_signed, percent
+from music_ray.report.show import NOTHING, count, decimal, known_signed, percent, place
 from music_ray.rundir import RunDir
 from music_ray.schema import pair_content
 
 OWN, STARTED_FROM = "the run's model", "what it started from"
 _UNTRAINED = "untrained:"
+Run = tuple[RunDir, ReportData]
+"""A run's folder, and what its report has collected."""
 
 
-def parts(first: tuple[RunDir, ReportData], second: tuple[RunDir, ReportData]) -> list[Part]:
+def parts(first: Run, second: Run) -> list[Part]:
     """The tables of the evaluations beside the runs' own stage."""
     runs = (first, second)
     contents = [dict(_contents(data)) for _, data in runs]
@@ -38,21 +42,22 @@ def parts(first: tuple[RunDir, ReportData], second: tuple[RunDir, ReportData]) -
         Part(
             "Accuracy on any pairs",
             "Pairs whose chosen side scores higher, with intervals over contexts",
-            merged(*(dict(_accuracies(*one)) for one in runs)),
+            _rows(runs, [dict(_accuracies(*one)) for one in runs]),
             f"No evaluation of any models in either run: {evaluate}",
             other_pairs,
         ),
         Part(
             "Turn-sensitivity",
             "Fall of the score with one spoiled reply, in standard deviations of the model's own scores",
-            merged(*(dict(_falls(*one)) for one in runs)),
+            _rows(runs, [dict(_falls(*one)) for one in runs]),
             "No turn-sensitivity in either run: music-ray evaluate --model … --sensitivity measures it.",
         ),
         Part(
             "Win rates in best-of-N",
             "Of the first, over all prompts, with intervals over prompts",
-            merged(*(dict(_win_rates(*one)) for one in runs)),
+            _rows(runs, [dict(_win_rates(*one)) for one in runs]),
             f"No win rates in either run: {best_of_n}",
+            _other_games(runs),
         ),
     ]
 
@@ -68,6 +73,19 @@ def _is(name: str, run: RunDir, *below: str) -> bool:
     if name.rstrip("/") == run.display(*below).rstrip("/"):
         return True
     return run.is_local and os.path.abspath(os.path.expanduser(name)) == run.path(*below)
+
+
+def _rows(runs: tuple[Run, Run], columns: list[dict[str, str]]) -> list[Row]:
+    return [(_fit(label, runs), one, other) for label, one, other in merged(*columns)]
+
+
+def _fit(label: str, runs: tuple[Run, Run]) -> str:
+    """A label with models' places fit for a page: rows are merged before, since these tell less apart."""
+    models = [one.models for _, data in runs for one in data.any_models]
+    models += [one.models for _, data in runs for one in data.best_of_n]
+    named = {name for one in models for name in one.values() if place(name) != name}
+    longest_first = "|".join(re.escape(name) for name in sorted(named, key=len, reverse=True))
+    return re.sub(longest_first, lambda match: place(match[0]), label) if named else label
 
 
 def _contents(data: ReportData) -> Iterator[tuple[str, str]]:
@@ -102,6 +120,12 @@ def _fall(point: Point) -> str:
 
 
 def _win_rates(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
+    for who, how, _, _, rate in _games(run, data):
+        yield f"{who}, {how}", _share(rate.win_rate, rate.num_prompts)
+
+
+def _games(run: RunDir, data: ReportData) -> Iterator[tuple[str, str, BestOfN, Match, Rate]]:
+    """Every win rate: who against whom, how they picked and who judged, and what it is from."""
     for found in data.best_of_n:
         for match in found.matches:
             first, second = (
@@ -110,7 +134,36 @@ def _win_rates(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
             )
             for rate in match.rates:
                 how = f"by {rate.selection}, N = {rate.n}, judged by {match.judged_by}"
-                yield f"{first} against {second}, {how}", _share(rate.win_rate, rate.num_prompts)
+                yield f"{first} against {second}", how, found, match, rate
+
+
+def _other_games(runs: tuple[Run, Run]) -> list[str]:
+    """What keeps two win rates of one row from being compared."""
+    first, second = (
+        {
+            (who, how): (f"{who}, judged by {match.judged_by}", _played(found, match))
+            for who, how, found, match, _ in _games(*one)
+        }
+        for one in runs
+    )
+    common = [key for key in first if key in second]
+    notes = [
+        f"{_fit(first[key][0], runs)}: {first[key][1]} in the first run, {second[key][1]} in the second."
+        for key in common
+        if first[key][1] != second[key][1]
+    ]
+    unknown = (
+        "Which prompts a win rate is of is not in its results: compare runs only where best_of_n.prompts, "
+        "sources and num_prompts were the same."
+    )
+    return [*dict.fromkeys(notes), *([unknown] if common else [])]
+
+
+def _played(found: BestOfN, match: Match) -> str:
+    """The number of turns, and the judge's model where a model judged."""
+    turns = "1 turn" if found.turns == 1 else f"{found.turns} turns"
+    models = [place(one.model) for one in found.judges if one.name == match.judged_by]
+    return ", ".join([turns, *models])
 
 
 def _share(found: Span, number: int) -> str:

@@ -12,6 +12,7 @@ _VERDICTS = {
     "earlier_turns_too": "falls with a spoiled last reply, and with a spoiled earlier one",
     "last_turn_only": "falls with a spoiled last reply; no fall is seen with a spoiled earlier one",
     "earlier_turns_only": "falls with a spoiled earlier reply; no fall is seen with a spoiled last one",
+    "earlier_turns_reversed": "reads earlier turns with the wrong sign: rises with a spoiled earlier reply",
     "neither": "no fall is seen",
     "too_few": "too few conversations to say",
 }

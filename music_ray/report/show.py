@@ -1,7 +1,8 @@
 """How text, numbers and durations are shown to a person, on the page and in the terminal.
 
 Generated text may hold anything. What would steer a terminal or turn the reading order around is
-replaced by a visible sign here; escaping for HTML is the template's business.
+replaced by a visible sign here; escaping for HTML is the template's business. A page is made to be passed on,
+so places are shown without credentials and without the folders of the machine.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import math
 import re
 
+from music_ray.public import public_place, without_places
+
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EM DASH}"
+_UNTRAINED = "untrained:"
 # Controls except tab and newline, C1 controls, directional embeddings, overrides and isolates, surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -84,6 +88,25 @@ def moment(text: str | None) -> str:
     """An ISO time of the manifest without its machine marks: 2025-11-22 20:49 UTC."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", text or "")
     return f"{match[1]} {match[2]} UTC" if match else (text or NOTHING)
+
+
+def place(name: str) -> str:
+    """A model or folder as it was named on a command line, fit to be read by anybody.
+
+    A run's model keeps the run's name, for all of them lie in a folder `model`.
+    """
+    mark = _UNTRAINED if name.startswith(_UNTRAINED) else ""
+    bare = name.removeprefix(mark)
+    shown = public_place(bare)
+    above = bare.rstrip("/").rpartition("/")[0].rpartition("/")[2]
+    if shown == "…/model" and above not in ("", "~"):
+        shown = f"…/{above}/model"
+    return mark + shown
+
+
+def sentence(text: str) -> str:
+    """Text in which a URI may stand, without the credentials and options of it; local paths stay."""
+    return without_places(text) if "://" in text else text
 
 
 def words(name: str) -> str:

@@ -13,7 +13,7 @@ from music_ray.report import matching
 from music_ray.report.collect import ReportData
 from music_ray.report.evaluation import Estimate
 from music_ray.report.parts import Part, Row, merged
-from music_ray.report.show import NOTHING, count, decimal, duration, percent, words
+from music_ray.report.show import NOTHING, count, decimal, duration, percent, sentence, words
 from music_ray.rundir import RunDir
 
 ACCURACY = "Accuracy on held-out pairs"
@@ -68,7 +68,7 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield prefix, sentence(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _provenance(data: ReportData) -> dict[str, str]:

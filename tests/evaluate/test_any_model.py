@@ -100,6 +100,20 @@ def test_another_model_is_added_and_other_pairs_have_scores_of_their_own(world, 
     assert len(folders) == 3 and first <= {path.name for path in (tmp_path / "out" / "dev").iterdir()}
 
 
+def test_one_model_under_two_names_is_refused(world, make_model, monkeypatch, scorer) -> None:
+    """Both would write the same file of scores where folders have one name, as a/model and b/model have."""
+    other = make_model("c", A)
+    monkeypatch.setattr(scorer, "check_model", lambda folder: SimpleNamespace(digest=_content(folder)))
+    tools = Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=lambda *arguments: iter(()))
+    first, second = world.models
+    pairs = [str(Path(first).parent / "dev.jsonl")]
+    with pytest.raises(
+        ConfigError, match=f"--model {other} and --model {first} hold the same model: name different ones"
+    ):
+        evaluate_models([first, second, other], pairs, str(Path(first).parent / "out"), None, WORDS, tools)
+    assert scorer.calls == []
+
+
 def test_the_engine_and_the_number_of_pairs_can_be_chosen(world, scorer) -> None:
     words = ("score.engine=vllm", "evaluate.max_pairs=2", "seed=5", "evaluate.confidence=0.8")
     result = world(words=words)

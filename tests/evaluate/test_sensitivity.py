@@ -16,6 +16,7 @@ from music_ray.errors import InputError
 from music_ray.evaluate.any_model import evaluate_models
 from music_ray.evaluate.pair_sets import EvalPair
 from music_ray.evaluate.sensitivity import of_model, verdict
+from music_ray.evaluate.sensitivity_show import VERDICTS
 from music_ray.evaluate.show import print_evaluation
 from music_ray.evaluate.sides import Scored, Tools
 from music_ray.evaluate.spoil import CONTRAST, FOREIGN, Spoiled, Spoiling, spoil
@@ -43,7 +44,7 @@ def test_each_turn_is_spoiled_alone_and_the_rest_stays() -> None:
     assert found.good == [0, 1] and found.no_foreign_reply == 0 and not found.left_out
     assert [(one.index, one.kind, one.turn, one.distance) for one in found.spoiled] == [
         (0, FOREIGN, 1, 1), (0, FOREIGN, 2, 0), (0, CONTRAST, 2, 0),
-        (1, FOREIGN, 1, 1), (1, CONTRAST, 1, 1), (1, FOREIGN, 2, 0), (1, CONTRAST, 2, 0),
+        (1, FOREIGN, 1, 1), (1, CONTRAST, 1, 1), (1, FOREIGN, 2, 0),
     ]  # fmt: skip
     assert [one.messages for one in found.spoiled[:3]] == [
         messages("q1-0", "cc", "q1-1", "bb"),
@@ -57,6 +58,15 @@ def test_a_contrast_answers_the_same_message_in_other_words() -> None:
     other_question = EvalPair("p2", "s", "", messages("q", "a", "r", "b"), messages("q", "x", "why?", "y"))
     found = spoil([same, other_question], 0)
     assert [(one.index, one.turn) for one in found.spoiled if one.kind == CONTRAST] == [(1, 1)]
+
+
+def test_a_rejected_reply_after_the_sides_parted_is_no_contrast() -> None:
+    """The user's messages are replayed, and the second reply, which nobody contrasted, is as good as any."""
+    replayed = pair(1, "a", "b", "c", rejected=("a", "spoiled", "a good one in other words"))
+    found = spoil([replayed], 0)
+    assert [(one.turn, one.messages[3]["content"]) for one in found.spoiled if one.kind == CONTRAST] == [
+        (2, "spoiled")
+    ]
 
 
 def test_the_foreign_reply_is_the_closest_in_length() -> None:
@@ -144,7 +154,7 @@ def test_a_model_that_reads_the_last_turn_only_falls_there_and_nowhere_before() 
     assert seeing[FOREIGN]["verdict"] == "earlier_turns_too"
     upside_down = curves(good, [(-0.5, 0.0)] * 40)
     assert upside_down[FOREIGN]["earlier"]["verdict"] == "rises"
-    assert upside_down[FOREIGN]["verdict"] == "neither"
+    assert upside_down[FOREIGN]["verdict"] == "earlier_turns_reversed"
 
 
 def test_a_constant_fall_within_rounding_is_none() -> None:
@@ -173,7 +183,10 @@ def test_missing_scores_are_counted_and_in_no_mean() -> None:
     ("last", "earlier", "said"),
     [
         ("falls", "falls", "earlier_turns_too"),
-        ("falls", "rises", "last_turn_only"),
+        ("falls", "no_fall_seen", "last_turn_only"),
+        ("falls", "rises", "earlier_turns_reversed"),
+        ("no_fall_seen", "rises", "earlier_turns_reversed"),
+        ("too_few", "rises", "too_few"),
         ("no_fall_seen", "falls", "earlier_turns_only"),
         ("rises", "no_fall_seen", "neither"),
         ("falls", "too_few", "too_few"),
@@ -181,6 +194,7 @@ def test_missing_scores_are_counted_and_in_no_mean() -> None:
 )
 def test_verdicts(last: str, earlier: str, said: str) -> None:
     assert verdict(last, earlier) == said
+    assert said in VERDICTS
 
 
 # -- from the files to the table -------------------------------------------------------------------
@@ -215,10 +229,12 @@ def tools_config(out: str):
 
 
 def three_turns(number: int) -> dict:
-    """A right reply names its question; the rejected side is wrong from turn 2 on."""
+    """A right reply names its question; the rejected side is wrong from turn 2 on, or at turn 3 alone."""
     asked = [f"q{number}-{turn}" for turn in range(3)]
     chosen = messages(*(text for one in asked for text in (one, f"about {one}")))
-    rejected = [*chosen[:3], *messages("", "off", asked[2], "off")[1:]]
+    rejected = [*chosen[:5], *messages("", "off")[1:]]
+    if number % 2:
+        rejected = [*chosen[:3], *messages("", "off", asked[2], "off")[1:]]
     return {"id": f"p{number}", "chosen": chosen, "rejected": rejected}
 
 
@@ -230,7 +246,7 @@ def test_two_models_from_files_to_the_table(tmp_path: Path, make_model, readers:
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     found = written["pair_sets"][0]["sensitivity"]
     assert (found["num_conversations"], found["num_contexts"]) == (20, 20)
-    assert found["num_spoiled"] == {FOREIGN: 60, CONTRAST: 40}
+    assert found["num_spoiled"] == {FOREIGN: 60, CONTRAST: 20}
     every, last = (found["models"][name] for name in models)
     std = np.arange(20).std(ddof=1) / 20
     for kind in (FOREIGN, CONTRAST):

@@ -19,62 +19,75 @@ def replicate(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("replication")
+    done = replicate("configs/miniature.yaml", "--scale", "smoke", "--out", str(folder))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(700)
-class TestSmoke:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("replication")
-        done = replicate("configs/miniature.yaml", "--scale", "smoke", "--out", str(folder))
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        (folder / "stdout.txt").write_text(done.stdout)
-        return folder
+def test_the_effect_has_its_direction(result: dict[str, Any]) -> None:
+    """Contrasts in earlier turns are found more often by who was trained on them."""
+    accuracy = result["accuracy"]["S1"]
+    assert accuracy["A1"]["value"] > accuracy["A0"]["value"]
 
-    @pytest.fixture(scope="class")
-    def result(self, folder: Path) -> dict[str, Any]:
-        return json.loads((folder / "results.json").read_text())
 
-    def test_the_effect_has_its_direction(self, result: dict[str, Any]) -> None:
-        """Contrasts in earlier turns are found more often by who was trained on them."""
-        accuracy = result["accuracy"]["S1"]
-        assert accuracy["A1"]["value"] > accuracy["A0"]["value"]
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_arms_have_as_many_pairs_of_the_training_split(folder: Path) -> None:
+    rows = {arm: pq.read_table(folder / "arms-data" / f"{arm}.parquet").to_pylist() for arm in ("A0", "A1")}
+    assert len(rows["A0"]) == len(rows["A1"]) > 400
+    for messages in (row[side] for row in rows["A1"] for side in ("chosen", "rejected")):
+        assert first_foreign_list(messages, "train") == ""
 
-    def test_arms_have_as_many_pairs_of_the_training_split(self, folder: Path) -> None:
-        rows = {
-            arm: pq.read_table(folder / "arms-data" / f"{arm}.parquet").to_pylist() for arm in ("A0", "A1")
-        }
-        assert len(rows["A0"]) == len(rows["A1"]) > 500
-        for messages in (row[side] for row in rows["A1"] for side in ("chosen", "rejected")):
-            assert first_foreign_list(messages, "train") == ""
 
-    def test_arms_have_as_many_tokens(self, result: dict[str, Any]) -> None:
-        tokens = result["tokens_a_pair"]
-        assert tokens["A1"] == pytest.approx(tokens["A0"], rel=0.1)
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_arms_have_as_many_tokens(result: dict[str, Any]) -> None:
+    tokens = result["tokens_a_pair"]
+    assert tokens["A1"] == pytest.approx(tokens["A0"], rel=0.1)
 
-    def test_the_table_says_what_the_results_say(self, folder: Path, result: dict[str, Any]) -> None:
-        text = (folder / "table.md").read_text()
-        assert text in (folder / "stdout.txt").read_text()
-        for suite in ("S1", "S7", "dev_S7"):
-            assert (
-                f"| {suite} | {result['num_pairs'][suite]} | {result['accuracy'][suite]['A0']['value']:.3f} ["
-                in text
-            )
-        assert [one["name"] for one in result["findings"]] == ["ready", "H4"]
 
-    def test_again_it_makes_nothing_twice(self, folder: Path) -> None:
-        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
-        done = replicate("configs/miniature.yaml", "--scale", "smoke", "--out", str(folder))
-        assert done.returncode == 0
-        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
-        assert "train: starting" not in done.stdout + done.stderr
-
-    def test_another_scale_is_refused(self, folder: Path) -> None:
-        done = replicate("configs/miniature.yaml", "--out", str(folder))
-        assert done.returncode == 2
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_the_table_says_what_the_results_say(folder: Path, result: dict[str, Any]) -> None:
+    text = (folder / "table.md").read_text()
+    assert text in (folder / "stdout.txt").read_text()
+    for suite in ("S1", "S7", "dev_S7"):
         assert (
-            done.stderr.strip()
-            == f"music-ray: {folder} holds a replication of another scale: name another --out"
+            f"| {suite} | {result['num_pairs'][suite]} | {result['accuracy'][suite]['A0']['value']:.3f} ["
+            in text
         )
+    assert [one["name"] for one in result["findings"]] == ["ready", "H4"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_again_it_makes_nothing_twice(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    done = replicate("configs/miniature.yaml", "--scale", "smoke", "--out", str(folder))
+    assert done.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+    assert "train: starting" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_another_scale_is_refused(folder: Path) -> None:
+    done = replicate("configs/miniature.yaml", "--out", str(folder))
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip() == f"music-ray: {folder} holds a replication of another scale: name another --out"
+    )
 
 
 @pytest.mark.parametrize(

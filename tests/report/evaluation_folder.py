@@ -180,8 +180,10 @@ def write_best_of_n(run: RunDir, name: str = "bon", *, text: str = "") -> RunDir
         ],
         "judges": {
             "judge": {"kind": "endpoint", "model": f"judge-1{text}", "num_questions": 17,
-                      "first_position_wins": 0.625, "agreement_in_both_orders": 0.75},
+                      "first_position_wins": 0.625, "agreement_in_both_orders": 0.75,
+                      "num_repeated": 8, "agreement_on_repetition": 0.875, "why_not_repeated": ""},
         },
+        "judges_agree": {"num_questions": 16, "share": 0.5, "share_of_winners": 0.875},
         "checked": [{"picker": "random", "selection": "turn", "n": 1, "num_prompts": 20, "mean": 0.25,
                      "mean_low": 0.125, "mean_high": 0.375}],
         "unscored": [{"picker": "aaaaaaaa1", "selection": "turn", "n": 4, "num_candidates": 80,

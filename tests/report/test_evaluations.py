@@ -208,8 +208,52 @@ def test_the_page_shows_win_rates_by_n(finished: RunDir) -> None:
         "A against random picks, by turn, judged by judge: +12.5 points (+0.0 to +25.0) with each doubling"
         in text
     )
-    assert "names what it is shown first in 62.5% of its choices; both orders agree in 75.0%" in text
+    assert (
+        "Judge judge-1, 17 questions: names what it is shown first in 62.5% of its choices; both orders "
+        "agree in 75.0%; asked again it says the same of 87.5% of 8." in text
+    )
+    assert (
+        "The two judges say the same of 50.0% of 16 questions, and of 87.5% where both name a winner." in text
+    )
     assert "the judge also speaks" in text
+
+
+def test_a_judge_that_was_asked_once_says_why(run: RunDir) -> None:
+    place = ("evaluations", "bon", "results.json")
+    document = json.loads(run.read_text(*place))
+    judge = document["judges"]["judge"]
+    judge |= {"num_repeated": 0, "agreement_on_repetition": None, "why_not_repeated": "it is greedy"}
+    document["judges_agree"] = None
+    run.write_text(json.dumps(document), *place)
+    text = build(run).text
+    assert "agree in 75.0%; whether it would say the same again is not known: it is greedy." in text
+    assert "The two judges" not in text
+    for name in ("num_repeated", "agreement_on_repetition", "why_not_repeated"):
+        del judge[name]
+    del document["judges_agree"]  # as results were before these were counted
+    run.write_text(json.dumps(document), *place)
+    assert "both orders agree in 75.0%." in build(run).text
+
+
+def test_neither_keys_nor_folders_of_the_machine_are_on_the_page(run: RunDir) -> None:
+    text = run.read_text("evaluations", "dev", "evaluation.json")
+    text = text.replace(f"untrained:{run.display()}", "s3://KEY:SECRET@bucket/b/model")
+    run.write_text(text, "evaluations", "dev", "evaluation.json")
+    run.write_text('{"data": "s3://KEY:SECRET@bucket/pairs.jsonl?region=x"}', "config.yaml")
+    named = [{"name": "s3://KEY:SECRET@bucket/x", "location": run.display("evaluations", "gone")}]
+    run.write_text(json.dumps(named), "report", "evaluations.json")
+    page = build(run).text
+    assert "A …/small/model B s3://bucket/b/model" in page
+    assert "s3://bucket/x could not be read: the folder is gone" in page
+    assert '{"data": "s3://bucket/pairs.jsonl' in page
+    assert "SECRET" not in page and "KEY" not in page
+
+
+def test_a_folder_that_was_named_with_its_key_is_refused(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    with pytest.raises(InputError, match="--evaluation s3://bucket/x was named with its key") as error:
+        remember(run, ["s3://KEY:hunter2@bucket/x?region=y"])
+    assert "hunter2" not in str(error.value) and not run.exists("report", "evaluations.json")
 
 
 def test_the_page_shows_calibration_with_counts(finished: RunDir) -> None:

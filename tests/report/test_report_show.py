@@ -33,6 +33,28 @@ def test_count(value: float | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("runs/demo/model", "runs/demo/model"),
+        ("owner/name@v1", "owner/name@v1"),
+        ("/home/ada/runs/demo/model/", "…/demo/model"),
+        ("untrained:/home/ada/runs/demo", "untrained:…/demo"),
+        ("untrained:s3://KEY:SECRET@bucket/runs/demo", "untrained:s3://bucket/runs/demo"),
+        ("s3://KEY:SECRET@bucket/runs/demo/model?region=x", "s3://bucket/runs/demo/model"),
+        ("~/model", "…/model"),
+        ("/model", "…/model"),
+    ],
+)
+def test_a_place_is_shown_without_keys_and_folders_of_the_machine(name: str, expected: str) -> None:
+    assert show.place(name) == expected
+
+
+def test_a_sentence_keeps_all_but_what_a_uri_hides() -> None:
+    assert show.sentence("/home/ada/x: is this it? no") == "/home/ada/x: is this it? no"
+    assert show.sentence("s3://K:S@bucket/x?region=y is gone") == "s3://bucket/x is gone"
+
+
+@pytest.mark.parametrize(
     ("seconds", "expected"),
     [
         (0, "0.0 s"),

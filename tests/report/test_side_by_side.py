@@ -109,6 +109,35 @@ def test_other_pairs_of_one_name_are_said(run: RunDir, other: RunDir) -> None:
     assert notes == ["dev: other pairs in one run than in the other."]
 
 
+def test_win_rates_of_other_turns_or_judges_are_said(run: RunDir, other: RunDir) -> None:
+    unknown = (
+        "Which prompts a win rate is of is not in its results: compare runs only where best_of_n.prompts, "
+        "sources and num_prompts were the same."
+    )
+    assert tables(run, other)["Win rates in best-of-N"].notes == [unknown]
+    file = ("evaluations", "bon", "results.json")
+    other.write_text(
+        other.read_text(*file).replace("judge-1", "judge-2").replace('"turns": 3', '"turns": 1'), *file
+    )
+    assert tables(run, other)["Win rates in best-of-N"].notes == [
+        f"{OWN} against random picks, judged by judge: 3 turns, judge-1 in the first run, 1 turn, "
+        "judge-2 in the second.",
+        unknown,
+    ]
+    other.clear("evaluations", "bon")
+    assert tables(run, other)["Win rates in best-of-N"].notes == []
+
+
+def test_models_of_one_shown_name_keep_rows_of_their_own(run: RunDir, other: RunDir) -> None:
+    for one, key in ((run, "A:B"), (other, "C:D")):
+        file = ("evaluations", "dev", "evaluation.json")
+        text = one.read_text(*file).replace(f"untrained:{one.display()}", f"s3://{key}@bucket/base")
+        one.write_text(text, *file)
+    rows = tables(run, other)["Accuracy on any pairs"].rows
+    value = "25.0% (20.0% to 30.0%) of 4"
+    assert rows[1:] == [("dev, s3://bucket/base", value, "—"), ("dev, s3://bucket/base", "—", value)]
+
+
 def test_a_model_is_known_from_wherever_it_is_named(
     make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
