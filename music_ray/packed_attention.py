@@ -53,6 +53,13 @@ class PackLayout:
     """Tokens in the row, padding at its end included."""
     _masks: dict[Any, Any] = field(default_factory=dict)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each stretch, and of the padding at the end if there is some; they sum to num_tokens."""
+        lengths = [one.end - one.start for one in self.stretches]
+        padding = self.num_tokens - sum(lengths)
+        return [*lengths, padding] if padding else lengths
+
     def additive_mask(self, stretch: Stretch, window: int | None, like: Tensor) -> Tensor | None:
         """0 where a query sees a key and -inf elsewhere, [q, k]; None where plain causality says it all.
 
@@ -157,22 +164,24 @@ def segment_attention(
     layout = _checked(pack_layout, query)
     groups = query.shape[1] // key.shape[1]
     key, value = (one.repeat_interleave(groups, dim=1) if groups > 1 else one for one in (key, value))
+    # One split and not a slice a stretch: the gradient of a slice is as large as the whole row.
+    queries, keys, values = (one.split(layout.lengths, dim=2) for one in (query, key, value))
+    numbers = {one.start: number for number, one in enumerate(layout.stretches)}
     pieces = []
-    for one in layout.stretches:
-        own = slice(one.start, one.end)
-        keys, values = (_with_prefix(states, one) for states in (key, value))
+    for number, one in enumerate(layout.stretches):
+        owner = numbers[one.prefix_start] if one.num_prefix else None
+        seen, told = (_with_prefix(states, number, owner, one.num_prefix) for states in (keys, values))
         mask = layout.additive_mask(one, sliding_window, query)
-        pieces.append(_attend(query[:, :, own], keys, values, mask, scaling, softcap))
-    if pieces and layout.stretches[-1].end < layout.num_tokens:
-        pieces.append(torch.zeros_like(query[:, :, layout.stretches[-1].end :]))
+        pieces.append(_attend(queries[number], seen, told, mask, scaling, softcap))
+    pieces += [torch.zeros_like(padding) for padding in queries[len(pieces) :]]
     return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _with_prefix(states: Tensor, stretch: Stretch) -> Tensor:
-    own = states[:, :, stretch.start : stretch.end]
-    if not stretch.num_prefix:
-        return own
-    return torch.cat([states[:, :, stretch.prefix_start : stretch.prefix_end], own], dim=2)
+def _with_prefix(states: Sequence[Tensor], number: int, owner: int | None, num_prefix: int) -> Tensor:
+    """A stretch's own states, after those of the prefix with which stretch `owner` begins."""
+    if owner is None:
+        return states[number]
+    return torch.cat([states[owner][:, :, :num_prefix], states[number]], dim=2)
 
 
 def _attend(

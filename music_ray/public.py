@@ -29,7 +29,12 @@ def without_places(text: str) -> str:
     """A value without credentials and options of a URI; of an absolute local path the last part is left."""
     if local := _LOCAL_PATH.fullmatch(text):
         return f"…/{local[1]}"
-    return _URI_OPTIONS.sub(r"\1", _CREDENTIALS.sub("", text))
+    return without_credentials(text)
+
+
+def without_credentials(place: str) -> str:
+    """A place without credentials and options of a URI; local paths stay as they are."""
+    return _URI_OPTIONS.sub(r"\1", _CREDENTIALS.sub("", place))
 
 
 def public_place(place: str) -> str:

@@ -26,7 +26,7 @@ from music_ray.evaluate.summary import Found, Suite, rewardbench_of, summarise
 from music_ray.evaluate.verdicts import Verdicts, match, read_verdicts, up_to_turn
 from music_ray.progress import say
 from music_ray.provenance import versions
-from music_ray.public import public_place
+from music_ray.public import public_place, without_credentials
 from music_ray.rundir import RunDir
 
 FILE = "evaluation.json"
@@ -112,7 +112,7 @@ def _open_models(names: Sequence[str], run: RunDir, tools: Tools) -> list[Model]
     named: dict[str, Model] = {}
     for name in names:
         folder = local_model(name, run)
-        found = Model(name, folder, tools.check_model(folder).digest)
+        found = Model(without_credentials(name), folder, tools.check_model(folder).digest)
         other = named.setdefault(found.digest or found.folder, found)
         if other is not found:
             raise ConfigError(

@@ -13,7 +13,7 @@ from music_ray.judge.verdict import Verdict
 from music_ray.miniature.balance import Exchangeable
 from music_ray.miniature.check import compare, examine, wrong_turns
 from music_ray.miniature.place import rederived
-from music_ray.miniature.suites import EARLY, Cell, SuitePair, counts
+from music_ray.miniature.suites import EARLY, FINAL, Cell, SuitePair, counts
 from music_ray.schema import Message, content_id, count_user_turns
 
 _UNLIMITED = 10**9
@@ -35,6 +35,33 @@ def natural_errors(
     found = [
         pair for number, sample in enumerate(samples) if (pair := _corrected(number, sample)) is not None
     ]
+    return _even(found, cells, per_cell)
+
+
+def natural_final_errors(
+    samples: Iterable[Sequence[Message]], *, cells: Sequence[Cell] = FINAL, per_cell: int | None = None
+) -> list[SuitePair]:
+    """A model's own errors in final turns: whether a reward model can check them at all.
+
+    Rejected is a sample up to its first wrong reply; chosen has the right one there. Lengths and cells as in
+    natural_errors.
+
+    Args:
+        samples: conversations that end on a reply.
+        per_cell: pairs of each cell at most; as many as the scarcest cell has in any case.
+    """
+    found = []
+    for number, sample in enumerate(samples):
+        wrong = wrong_turns(sample)
+        if not wrong:
+            continue
+        cut = list(sample[: 2 * wrong[0]])
+        if pair := _corrected(number, cut, suite="natural_final"):
+            found.append(pair)
+    return _even(found, cells, per_cell)
+
+
+def _even(found: Sequence[SuitePair], cells: Sequence[Cell], per_cell: int | None) -> list[SuitePair]:
     least = min(len(pairs) for pairs in _balanced(found, dict.fromkeys(cells, _UNLIMITED)).values())
     quota = least if per_cell is None else min(least, per_cell)
     kept = _balanced(found, dict.fromkeys(cells, quota))
@@ -45,10 +72,11 @@ def natural_preferences(samples: Iterable[Sequence[Message]]) -> list[dict[str, 
     """Rows of preferences between samples of one context, as the exact judge sees them (arm A6).
 
     Each sample goes with the first one before it that has the same first message and as many turns, and is
-    better or worse; what finds none waits for a later one. No sample stands in two rows.
+    better or worse; what finds none waits for a later one. No sample stands in two rows, and no two rows are
+    equal.
     """
     waiting: dict[tuple[str, int], list[list[Message]]] = defaultdict(list)
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for sample in map(list, samples):
         others = waiting[sample[0]["content"], count_user_turns(sample)]
         verdicts = [compare(sample, other) for other in others]
@@ -59,8 +87,8 @@ def natural_preferences(samples: Iterable[Sequence[Message]]) -> list[dict[str, 
         other = others.pop(better)
         chosen, rejected = (sample, other) if verdicts[better] is Verdict.A else (other, sample)
         row_id = f"natural-{content_id([chosen, rejected]):016x}"
-        rows.append({"id": row_id, "source": "natural", "chosen": chosen, "rejected": rejected})
-    return rows
+        rows.setdefault(row_id, {"id": row_id, "source": "natural", "chosen": chosen, "rejected": rejected})
+    return list(rows.values())
 
 
 def error_rates(samples: Iterable[Sequence[Message]]) -> dict[int, dict[str, int]]:
@@ -88,10 +116,10 @@ def _balanced(pairs: Sequence[SuitePair], quota: dict[Cell, int]) -> dict[Any, l
     return kept.kept
 
 
-def _corrected(number: int, sample: Sequence[Message]) -> SuitePair | None:
+def _corrected(number: int, sample: Sequence[Message], suite: str = "S2") -> SuitePair | None:
     turns = examine(sample)
     wrong = [turn.number for turn in turns if not turn.right]
-    if not wrong or len(sample) != 2 * len(turns) or wrong[-1] == len(turns):
+    if not wrong or len(sample) != 2 * len(turns) or (suite == "S2" and wrong[-1] == len(turns)):
         return None
     chosen = rederived(sample, after=0)
     if wrong_turns(chosen):  # a message is not understood, or about a reply that there is not
@@ -99,4 +127,4 @@ def _corrected(number: int, sample: Sequence[Message]) -> SuitePair | None:
     error = turns[wrong[0] - 1]
     assert error.ask is not None
     operation = error.ask.instruction.operation
-    return SuitePair("S2", number, error.number, "natural", operation, chosen, list(sample))
+    return SuitePair(suite, number, error.number, "natural", operation, chosen, list(sample))

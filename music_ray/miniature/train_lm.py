@@ -38,13 +38,16 @@ class LanguageModelRecipe:
     num_heads: int = 4
     num_kv_heads: int = 2
     intermediate_size: int = 384
-    steps: int = 2000
-    batch_tokens: int = 6144
+    steps: int = 10000
+    batch_tokens: int = 4096
     """Tokens a step, padding included."""
     learning_rate: float = 2e-3
     """Its peak; it rises over `warmup_steps` and falls to nothing on a half cosine."""
-    warmup_steps: int = 200
+    warmup_steps: int = 300
     weight_decay: float = 0.01
+    user_weight: float = 0.1
+    """Weight of the user's tokens in the loss, where replies have 1. Two targets in three are the user's, and
+    mostly letters drawn at random, which nobody can learn: they drown the replies' gradients (lab log)."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the matrix products (torch.autocast); weights and their updates are float32. A CPU without bfloat16
     instructions is faster with float32."""
@@ -80,29 +83,34 @@ def make_model(recipe: LanguageModelRecipe, chat: ChatFormat) -> Any:
     return Gemma2ForCausalLM(config)
 
 
-def example(row: dict[str, Any], chat: ChatFormat) -> tuple[list[int], list[int]]:
-    """Token ids of a corpus row, and labels of the same length: the id where it is a target, else IGNORED.
+Example = tuple[list[int], list[int], list[bool]]
 
-    A target is what a speaker says and the token that ends it; never whose turn it is, which the chat
-    template says.
+
+def example(row: dict[str, Any], chat: ChatFormat) -> Example:
+    """A corpus row as ids, labels, and for each token whether the user speaks: three lists of one length.
+
+    The label of a target is its id, all others are IGNORED. A target is what a speaker says and the token
+    that ends it; never whose turn it is, which the chat template says.
     """
     ids: list[int] = [chat.tokenizer.bos_token_id]
     labels = [IGNORED]
+    users = [False]
     for number, message in enumerate(row["messages"], start=1):
         said = chat.conversation_ids([message])[1:]
         is_target = row["learn"] == "all" or number == len(row["messages"])
         ids += said
         labels += [IGNORED, *said[1:]] if is_target else [IGNORED] * len(said)
-    return ids, labels
+        users += [message["role"] == "user"] * len(said)
+    return ids, labels, users
 
 
-def batches(recipe: LanguageModelRecipe, chat: ChatFormat) -> Iterator[tuple[Any, Any]]:
-    """Tensors of ids and labels, [rows, tokens], padded at the end; without an end of their own."""
+def batches(recipe: LanguageModelRecipe, chat: ChatFormat) -> Iterator[tuple[Any, Any, Any]]:
+    """Tensors of ids, labels and whether the user speaks, [rows, tokens], padded at the end; endlessly."""
     rng = random.Random(f"language model {recipe.seed}")
     rows = corpus_rows(1 << 23)
     while True:
         pool = sorted((example(next(rows), chat) for _ in range(POOL_ROWS)), key=lambda one: len(one[0]))
-        cut: list[list[tuple[list[int], list[int]]]] = [[]]
+        cut: list[list[Example]] = [[]]
         for one in pool:  # the longest comes last, so its length is the batch's
             if (len(cut[-1]) + 1) * len(one[0]) > recipe.batch_tokens:
                 cut.append([])
@@ -112,7 +120,7 @@ def batches(recipe: LanguageModelRecipe, chat: ChatFormat) -> Iterator[tuple[Any
 
 
 def train(recipe: LanguageModelRecipe, out: Path) -> float:
-    """Trains and writes the model with its tokenizer; returns the mean loss of the last hundred steps."""
+    """Trains and writes the model with its tokenizer; returns the replies' mean loss in the last 100."""
     import torch
 
     chat = ChatFormat.of(make_tokenizer())
@@ -130,16 +138,16 @@ def train(recipe: LanguageModelRecipe, out: Path) -> float:
     losses: list[float] = []
     began = time.monotonic()
     model.train()
-    for step, (ids, labels) in zip(range(1, recipe.steps + 1), batches(recipe, chat), strict=False):
+    for step, (ids, labels, users) in zip(range(1, recipe.steps + 1), _loader(recipe, chat), strict=False):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = model(input_ids=ids, attention_mask=ids != chat.tokenizer.pad_token_id).logits
-        loss = _loss(logits.float(), labels)
+        loss, of_replies = _losses(logits, labels, users, recipe.user_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(of_replies)
         if step % 100 == 0:
             _tell(step, recipe.steps, losses, time.monotonic() - began)
     model.save_pretrained(out)
@@ -147,20 +155,42 @@ def train(recipe: LanguageModelRecipe, out: Path) -> float:
     return sum(losses[-100:]) / len(losses[-100:])
 
 
-def _padded(batch: list[tuple[list[int], list[int]]], pad: int) -> tuple[Any, Any]:
+def _loader(recipe: LanguageModelRecipe, chat: ChatFormat) -> Any:
+    """The batches, made by another process while this one trains: a third of the work is to write them."""
+    from torch.utils.data import DataLoader, IterableDataset
+
+    class Batches(IterableDataset):
+        def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
+            return batches(recipe, chat)
+
+    return DataLoader(Batches(), batch_size=None, num_workers=1, prefetch_factor=64)
+
+
+def _padded(batch: list[Example], pad: int) -> tuple[Any, Any, Any]:
     import torch
 
-    width = max(len(ids) for ids, _ in batch)
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch])
-    labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in batch])
-    return ids, labels
+    width = max(len(ids) for ids, _, _ in batch)
+    columns = zip(*batch, strict=True)
+    return tuple(
+        torch.tensor([one + [filler] * (width - len(one)) for one in column])
+        for column, filler in zip(columns, (pad, IGNORED, False), strict=True)
+    )  # type: ignore[return-value]
 
 
-def _loss(logits: Any, labels: Any) -> Any:
-    """Mean cross-entropy over the targets; a token is predicted from those before it."""
+def _losses(logits: Any, labels: Any, users: Any, user_weight: float) -> tuple[Any, float]:
+    """Mean cross-entropy over the targets, the user's weighted, and that of the replies alone.
+
+    A token is predicted from those before it.
+    """
+    import torch
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+    labels, users = labels[:, 1:], users[:, 1:]
+    is_target = labels != IGNORED
+    users = users[is_target]
+    each = cross_entropy(logits[:, :-1][is_target].float(), labels[is_target], reduction="none")
+    weights = torch.where(users, user_weight, 1.0)
+    return (each * weights).sum() / weights.sum(), each.detach()[~users].mean().item()
 
 
 def _share_of_rate(step: int, recipe: LanguageModelRecipe) -> float:
@@ -174,7 +204,7 @@ def _share_of_rate(step: int, recipe: LanguageModelRecipe) -> float:
 
 def _tell(step: int, steps: int, losses: list[float], seconds: float) -> None:
     left = seconds / step * (steps - step)
-    say(f"step {step} of {steps}: loss {sum(losses[-100:]) / 100:.4f}, {left / 60:.0f} min left")
+    say(f"step {step} of {steps}: loss of replies {sum(losses[-100:]) / 100:.4f}, {left / 60:.0f} min left")
 
 
 def main() -> None:

@@ -17,6 +17,9 @@ Right = Mapping[str, Mapping[str, np.ndarray]]
 """right[arm][suite]: [s, n] bool, whether training seed s gets pair n right."""
 READY = 0.90
 """Accuracy on final turns, of the development split, that A0 must reach."""
+CHECKS = 0.80
+"""The same on the language model's own errors. Where final turns are not checked so well, earlier ones can't
+be, and the aim of 0.80 is out of reach whatever a reward model looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def findings(right: Right, clusters: Mapping[str, np.ndarray]) -> list[Finding]:
     between = _Between(right, clusters)
     wanted: list[tuple[set[str], str, Callable[[], Finding]]] = [
         ({"A0"}, "dev_S7", between.ready),
+        ({"A0"}, "dev_natural", between.checks_natural_errors),
         ({"A0", "A1"}, "S2", lambda: between.above_zero("H1", "A1", "A0")),
         ({"A1", "A2"}, "S2", lambda: between.above_zero("H2", "A1", "A2")),
         ({"A0", "A1"}, "S2", between.aim),
@@ -118,6 +122,13 @@ class _Between:
         return Finding(
             "ready", f"A0 is right in {READY:.2f} of the final turns (development split)", {"A0": found},
             found.value >= READY,
+        )  # fmt: skip
+
+    def checks_natural_errors(self) -> Finding:
+        found = self.accuracy("A0", "dev_natural")
+        return Finding(
+            "checks", f"A0 finds {CHECKS:.2f} of the natural errors in final turns (development split)",
+            {"A0": found}, found.value >= CHECKS,
         )  # fmt: skip
 
     def above_zero(self, name: str, one: str, other: str) -> Finding:

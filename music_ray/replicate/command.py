@@ -7,39 +7,48 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from music_ray.config.load import parse_yaml
-from music_ray.errors import ConfigError, StageError
+from music_ray.errors import ConfigError
 from music_ray.evaluate.sides import Tools
-from music_ray.miniature.natural import error_rates, natural_errors
-from music_ray.miniature.suites import EARLY, build
-from music_ray.progress import duration, say
+from music_ray.evaluate.stats import Interval
+from music_ray.miniature.suites import build
+from music_ray.progress import say
 from music_ray.provenance import versions
 from music_ray.replicate.arms import tokens_a_pair, write_arms
 from music_ray.replicate.claim import Right, accuracies, as_json, by_part, differences, findings
-from music_ray.replicate.picks import compare_picks, picks_finding
+from music_ray.replicate.clock import Clock
+from music_ray.replicate.natural_suites import write_natural_early, write_natural_final
+from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
-from music_ray.replicate.rollouts import Recipe, rollouts, samples
+from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.scale import SCALES
 from music_ray.replicate.scoring import score_suites, suite_facts
+from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
 from music_ray.replicate.training import train_arm
 from music_ray.replicate.world import make, suite_file, write_world
-from music_ray.schema import Message
+from music_ray.run_lock import lock_file
 
-DEV = "dev_S7"
-"""Final turns of the development split: whether A0 has learnt enough to conclude anything."""
+DEV, DEV_NATURAL = "dev_S7", "dev_natural"
+"""Final turns of the development split, with made errors and with the language model's own: whether A0 has
+learnt enough to conclude anything."""
+LOCK = ".lock"
 OWNED = ("name=", "runs_dir=", "data.", "seeds.num_seeds=", "generate.turns=", "mix.", "best_of_n.")
 """Overrides that would be lost, because every run of a replication has its own."""
-SCORING = ("score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100")
+SCORING = (
+    "score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100",
+    "engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=1",
+)  # fmt: skip
+"""Two actors of a thread each: the model is so small that most of the time goes into everything else."""
 
 
 def replicate(
@@ -61,31 +70,50 @@ def replicate(
         MusicRayError: a user's mistake, or as the stages.
     """
     recipe = _recipe(config, scale_name, out, overrides)
-    clock = _Clock()
+    with lock_file(recipe.out / LOCK, out):
+        result = _replicate(recipe, tools)
+    say(f"replicate: {recipe.out / 'results.json'}")
+    return result
+
+
+def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
+    clock = Clock(recipe.out / "seconds.json")
     suites = _suites(recipe, clock)
     files = write_arms(recipe)
     clock.lap("rollouts and pairs of the arms")
     right: dict[str, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in suites} for arm in files}
-    models: dict[tuple[str, int], Path] = {}
+    picks: list[pa.Table] = []
+    result: dict[str, Any] = {}
     for seed in range(recipe.scale.seeds):
+        models: dict[str, Path] = {}
         for arm, pairs in files.items():
-            model = models[arm, seed] = train_arm(recipe, arm, pairs, seed)
+            model = models[arm] = train_arm(recipe, arm, pairs, seed)
             clock.lap("training")
             found = score_suites(model, suites, recipe.out / "scores" / f"{arm}-{seed}", tools, SCORING)
             clock.lap("scoring")
             for name, values in found.items():
                 right[arm][name].append(values)
-    picks = None
-    if recipe.scale.best_of_n_prompts:
-        picks = compare_picks(recipe, models["A1", 0], models["A0", 0])
-        clock.lap("best-of-N")
+        if recipe.scale.best_of_n_prompts:
+            picks.append(compare_picks(recipe, models["A1"], models["A0"], seed))
+            clock.lap("best-of-N")
+        # After every training seed: a replication of hours tells what it has.
+        result = _write_results(recipe, suites, files, right, picks, clock)
+    sys.stdout.write(table(result))
+    return result
+
+
+def _write_results(
+    recipe: Recipe,
+    suites: dict[str, Path],
+    files: dict[str, Path],
+    right: dict[str, dict[str, list[np.ndarray]]],
+    picks: list[pa.Table],
+    clock: Clock,
+) -> dict[str, Any]:
     stacked = {arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()}
-    result = _result(recipe, suites, files, stacked, picks, clock)
+    result = _result(recipe, suites, files, stacked, win_rates(picks) if picks else None, clock)
     write_text(recipe.out / "results.json", json.dumps(result, indent=2) + "\n")
-    text = table(result)
-    write_text(recipe.out / "table.md", text)
-    sys.stdout.write(text)
-    say(f"replicate: {recipe.out / 'results.json'}")
+    write_text(recipe.out / "table.md", table(result))
     return result
 
 
@@ -107,15 +135,21 @@ def _recipe(config: str, scale_name: str, out: str, overrides: Sequence[str]) ->
     return recipe
 
 
-def _suites(recipe: Recipe, clock: _Clock) -> dict[str, Path]:
+def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
     """The suites' files; S2 from what the language model says by itself."""
     write_world(recipe.world, recipe.scale)
     found = {name: suite_file(recipe.world, name) for name in recipe.scale.suites}
     found[DEV] = make(suite_file(recipe.world, DEV), lambda: _dev_rows(recipe.scale.suite_pairs))
     clock.lap("world")
-    if "S2" in found and not found["S2"].exists():
-        _write_natural(recipe, found["S2"])
+    if "S2" in found:
+        if not found["S2"].exists():
+            write_natural_early(recipe, found["S2"])
         clock.lap("samples of S2")
+    if recipe.scale.dev_samples:
+        found[DEV_NATURAL] = suite_file(recipe.world, DEV_NATURAL)
+        if not found[DEV_NATURAL].exists():
+            write_natural_final(recipe, found[DEV_NATURAL], DEV_NATURAL)
+        clock.lap("samples of the development split")
     return found
 
 
@@ -123,30 +157,13 @@ def _dev_rows(num_pairs: int) -> list[dict[str, Any]]:
     return [pair.row() | {"source": DEV} for pair in build("S7", min(1000, num_pairs), dev=True)]
 
 
-def _write_natural(recipe: Recipe, file: Path) -> None:
-    said = [messages for _, messages in samples(rollouts(recipe, "samples"))]
-    rates = error_rates(said)
-    write_text(recipe.world / "natural-errors.json", json.dumps(rates, indent=2) + "\n")
-    pairs = natural_errors(_of_both_lengths(said), per_cell=-(-recipe.scale.suite_pairs // len(EARLY)))
-    if not pairs:
-        raise StageError(
-            f"no natural early error of every kind among {len(said)} samples: raise the scale's samples"
-        )
-    make(file, lambda: [pair.row() for pair in pairs])
-
-
-def _of_both_lengths(said: list[list[Message]]) -> list[list[Message]]:
-    """Every other sample without its last turn: S2 has conversations of 3 turns and of 4."""
-    return [messages[:-2] if number % 2 else messages for number, messages in enumerate(said)]
-
-
 def _result(
     recipe: Recipe,
     suites: dict[str, Path],
     files: dict[str, Path],
     right: Right,
-    picks: dict[str, Any] | None,
-    clock: _Clock,
+    picks: dict[str, dict[str, Interval]] | None,
+    clock: Clock,
 ) -> dict[str, Any]:
     facts = {name: suite_facts(file) for name, file in suites.items()}
     clusters = {name: one.clusters for name, one in facts.items()}
@@ -156,7 +173,7 @@ def _result(
     return {
         "versions": versions(),
         "made_from": json.loads((recipe.out / FILE).read_text(encoding="utf-8")),
-        "training_seeds": recipe.scale.seeds,
+        "training_seeds": len(next(iter(right["A0"].values()))),
         "pairs_of_its_own": {arm: len(pq.read_table(file, columns=["id"])) for arm, file in files.items()},
         "seconds": clock.seconds,
         "num_pairs": {name: len(one.ids) for name, one in facts.items()},
@@ -168,7 +185,11 @@ def _result(
         },
         "by_mistake": {name: by_part(right, name, one.mistakes) for name, one in facts.items()},
         "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in facts.items()},
-        "best_of_n": picks,
+        "best_of_n": {
+            selection: {name: as_json(one) for name, one in by_n.items()}
+            for selection, by_n in (picks or {}).items()
+        },
+        "shortcuts": {name: shortcuts(suites[name], one.clusters) for name, one in facts.items()},
         "differences": {
             suite: {f"{one} - {other}": as_json(value) for (one, other), value in by_arms.items()}
             for suite, by_arms in differences(right, clusters).items()
@@ -178,18 +199,3 @@ def _result(
             for one in found
         ],
     }
-
-
-class _Clock:
-    """Seconds by part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        """Counts what went by since the last lap as `name`."""
-        now = time.monotonic()
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._last, 1)
-        self._last = now
-        say(f"replicate: {name}, {duration(self.seconds[name])} so far")

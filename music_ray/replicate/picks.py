@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from music_ray.errors import StageError
-from music_ray.evaluate.best_of_n.run import run_best_of_n
+from music_ray.evaluate.best_of_n.outcomes import VALUES
+from music_ray.evaluate.best_of_n.run import OUTCOMES, run_best_of_n
 from music_ray.evaluate.stats import Interval
 from music_ray.miniature.preferences import first_messages
-from music_ray.replicate.claim import Finding
+from music_ray.replicate.claim import Finding, two_way_bootstrap
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.world import make
 from music_ray.run import best_of_n_tools
 
 CHECKER = "music_ray.miniature.check:share_right"
+SLOPE = "slope a doubling"
 
 
-def compare_picks(recipe: Recipe, first: Path, second: Path) -> dict[str, Any]:
-    """Win rates of the first model's picks over the second's and over random ones, for every N.
+def compare_picks(recipe: Recipe, first: Path, second: Path, seed: int) -> pa.Table:
+    """What became of each prompt where the two models of a training seed pick, for every N and selection.
 
     Returns:
-        comparisons and trends as results.json of `music-ray best-of-n` has them, pickers named first, second
-        and random.
+        a table with the columns id, selection, n and value: 1 where the first model's pick is better, 0 where
+        the second's is, 0.5 where none is.
 
     Raises:
         MusicRayError: as `music-ray best-of-n`.
@@ -31,38 +38,66 @@ def compare_picks(recipe: Recipe, first: Path, second: Path) -> dict[str, Any]:
     prompts = make(recipe.world / "best_of_n.parquet", lambda: first_messages("best_of_n", count))
     words = [f"best_of_n.prompts={prompts}", f"best_of_n.checker={CHECKER}", "best_of_n.repeat=0"]
     config = recipe.config("picks", "best-of-n", words)
-    models = [str(first), str(second)]
-    result = run_best_of_n(config, models, str(recipe.out / "best-of-n"), best_of_n_tools())
-    names = {one["digest"]: name for one, name in zip(result["models"], ("first", "second"), strict=True)}
-    return {
-        part: [
-            one | {side: names.get(one[side], one[side]) for side in ("first", "second")}
-            for one in result[part]
-            if one["judged_by"] == "checker"
-        ]
-        for part in ("comparisons", "trends")
-    }
+    out = recipe.out / "best-of-n" / f"seed-{seed}"
+    result = run_best_of_n(config, [str(first), str(second)], str(out), best_of_n_tools())
+    digests = (one["digest"] for one in result["models"])
+    return values_of(pq.read_table(out / OUTCOMES), *digests)
 
 
-def picks_finding(found: dict[str, Any]) -> Finding:
+def values_of(outcomes: pa.Table, first: str, second: str) -> pa.Table:
+    """The comparison of two pickers by the checker, from best-of-N's outcomes.parquet."""
+    is_wanted = (
+        (pc.field("first") == first) & (pc.field("second") == second) & (pc.field("judged_by") == "checker")
+    )
+    rows = outcomes.filter(is_wanted)
+    values = [VALUES.get(one) for one in rows["outcome"].to_pylist()]
+    return rows.select(["id", "selection", "n"]).append_column("value", pa.array(values, pa.float64()))
+
+
+def win_rates(tables: Sequence[pa.Table]) -> dict[str, dict[str, Interval]]:
+    """By selection: the win rate of each N, and how it changes with each doubling of N.
+
+    Intervals are over training seed × prompt. A prompt that the checker can't judge for every N, seed and
+    selection is left out.
+    """
+    found: dict[tuple[str, int], list[dict[int, float]]] = {}
+    for table in tables:
+        of_table: dict[tuple[str, int], dict[int, float]] = {}
+        for row in table.to_pylist():
+            if row["value"] is not None:
+                of_table.setdefault((row["selection"], row["n"]), {})[row["id"]] = row["value"]
+        for key, by_id in of_table.items():
+            found.setdefault(key, []).append(by_id)
+    if not found:
+        raise StageError("best-of-N compared A1 and A0 on no prompt")
+    common = sorted(set.intersection(*(set(by_id) for seeds in found.values() for by_id in seeds)))
+    values = {
+        key: np.array([[by_id[one] for one in common] for by_id in seeds]) for key, seeds in found.items()
+    }  # [s, n] each
+    prompts = np.arange(len(common))
+    result: dict[str, dict[str, Interval]] = {}
+    for selection in sorted({key[0] for key in values}):
+        sizes = sorted(n for name, n in values if name == selection)
+        by_n = {n: values[selection, n] for n in sizes}
+        result[selection] = {f"N = {n}": two_way_bootstrap(by_n[n], prompts) for n in sizes}
+        if len(sizes) > 1:
+            result[selection][SLOPE] = two_way_bootstrap(_slopes(by_n), prompts)
+    return result
+
+
+def _slopes(by_n: dict[int, np.ndarray]) -> np.ndarray:
+    """Least-squares slope of each prompt's values over log2 N, [s, n]: their mean is the mean's slope."""
+    doublings = np.log2(list(by_n))
+    centred = doublings - doublings.mean()
+    return np.tensordot(centred / (centred @ centred), np.stack(list(by_n.values())), axes=1)
+
+
+def picks_finding(found: dict[str, dict[str, Interval]]) -> Finding:
     """H5: the win rate over the other model is above one half for every N, and grows with N.
 
     It is about conversations picked as a whole: a reply picked by itself is a final turn. The slope's 95%
     interval must lie above 0, which is stricter than a one-sided test at 5%.
     """
-    models = {"first": "first", "second": "second", "selection": "whole"}
-
-    def of_models(part: str) -> list[dict[str, Any]]:
-        rows = [one for one in found[part] if all(one[key] == value for key, value in models.items())]
-        if not rows:
-            raise StageError(f"best-of-N has no {part} of A1 and A0 by whole conversation")
-        return rows
-
-    estimates = {
-        f"N = {one['n']}": Interval(one["win_rate"], one["win_rate_low"], one["win_rate_high"])
-        for one in of_models("comparisons")
-    }
-    [slope] = of_models("trends")
-    holds = all(one.low > 0.5 for one in estimates.values()) and slope["slope_low"] > 0
-    estimates["slope a doubling"] = Interval(slope["slope"], slope["slope_low"], slope["slope_high"])
+    estimates = found["whole"]
+    holds = all(one.low > (0.0 if name == SLOPE else 0.5) for name, one in estimates.items())
     return Finding("H5", "A1's picks win over A0's for N = 2, 4, 8, more with larger N", estimates, holds)

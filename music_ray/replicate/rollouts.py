@@ -5,12 +5,13 @@ Every run has a folder below OUT/rollouts and goes on where it was interrupted. 
     music     contrasts as the method has them: arms A1 and A3
     last      the same seeds and run seed, contrast in the last turn alone: arm A2
     plain-N   the same seeds and another run seed; the sides that follow no contrast are samples: A4 and A6
-    samples   the first messages of suite S2: natural errors
+    samples, dev-samples
+              the first messages of suite S2, and others of the development split: natural errors
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ from typing import Any
 from music_ray.config import RunConfig
 from music_ray.config.load import apply_overrides, resolve_config
 from music_ray.replicate.scale import Scale
-from music_ray.replicate.world import NUM_TURNS, OPENINGS, PREFERENCES
+from music_ray.replicate.world import DEV_OPENINGS, NUM_TURNS, OPENINGS, PREFERENCES
 from music_ray.run import run_stages
 from music_ray.rundir import RunDir
 from music_ray.schema import Message, count_user_turns
 
 PLAIN_RUNS = {"plain-2": 102, "plain-3": 103, "plain-4": 104}
 """Their run seeds; those of the configuration file are other numbers."""
+_SAMPLES: dict[str, tuple[str, Callable[[Scale], int]]] = {
+    "samples": (OPENINGS, lambda scale: scale.samples),
+    "dev-samples": (DEV_OPENINGS, lambda scale: scale.dev_samples),
+}
+"""The file of first messages, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,9 @@ def rollouts(recipe: Recipe, name: str) -> RunDir:
     is_music = name in ("music", "last")
     source, count = PREFERENCES, recipe.scale.rollouts
     words = []
-    if name == "samples":
-        source, count = OPENINGS, recipe.scale.samples
+    if name in _SAMPLES:
+        source, number = _SAMPLES[name]
+        count = number(recipe.scale)
         words.append("data.held_out_fraction=0")
     if name != "music":
         words.append(f"contrast.schedule=turns:[{NUM_TURNS}]")
@@ -81,11 +88,10 @@ def pairs_by_seed(run: RunDir) -> dict[int, dict[str, Any]]:
 
 def samples(run: RunDir) -> Iterator[tuple[int, list[Message]]]:
     """The full-length sides that follow no contrast, each with its seed's id, in the order of the ids."""
-    found = {
-        row["id"]: row["chosen"]
-        for row in run.read_rows("rollouts", columns=["id", "status", "chosen"])
-        if row["status"] == "ok" and count_user_turns(row["chosen"]) == NUM_TURNS
-    }
+    found: dict[int, list[Message]] = {}
+    for row in run.read_rows("rollouts", columns=["id", "status", "chosen"]):
+        if row["status"] == "ok" and count_user_turns(row["chosen"]) == NUM_TURNS:
+            found.setdefault(row["id"], row["chosen"])  # of a task that ran twice, the first row counts
     yield from sorted(found.items())
 
 

@@ -25,27 +25,29 @@ class Scale:
     """Seeds that are rolled out for them; some give no pair."""
     samples: int
     """Rollouts that the natural errors of S2 are looked for in."""
+    dev_samples: int
+    """Rollouts of the development split's first messages, for natural errors in final turns."""
     suite_pairs: int
     """Pairs of each suite; S2 has as many as the samples give, and at most these."""
     best_of_n_prompts: int = 0
-    """First messages of best-of-N, with the models of the first training seed; 0 leaves it out."""
+    """First messages of best-of-N, for the models of each training seed; 0 leaves it out."""
     suites: tuple[str, ...] = SUITES
     overrides: tuple[str, ...] = ()
     """KEY=VALUE words for every run's configuration."""
 
 
 SMOKE = Scale(
-    "smoke", ("A0", "A1"), 1, preferences=1_500, music=500, rollouts=1_000, samples=0, suite_pairs=300,
-    suites=("S1", "S7"), overrides=("train.steps=80", "train.warmup_steps=8", "train.learning_rate=1.0e-3",
-        "train.pairs_per_step=16"),
+    "smoke", ("A0", "A1"), 1, preferences=600, music=500, rollouts=1_000, samples=0, dev_samples=0,
+    suite_pairs=300, suites=("S1", "S7"), overrides=("train.steps=80", "train.warmup_steps=8",
+        "train.learning_rate=1.0e-3", "train.pairs_per_step=16"),
 )  # fmt: skip
 """Does the whole road in minutes; shows a direction, and nothing of sizes."""
 SHORT = Scale(
     "short", SHORT_ARMS, 1, preferences=10_000, music=4_000, rollouts=10_000, samples=20_000,
-    suite_pairs=1_500, best_of_n_prompts=200,
+    dev_samples=6_000, suite_pairs=1_500, best_of_n_prompts=200,
 )  # fmt: skip
 FULL = Scale(
-    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=80_000, suite_pairs=5_000,
-    best_of_n_prompts=1_000,
+    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=80_000, dev_samples=10_000,
+    suite_pairs=5_000, best_of_n_prompts=400,
 )  # fmt: skip
 SCALES = {scale.name: scale for scale in (SMOKE, SHORT, FULL)}

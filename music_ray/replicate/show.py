@@ -23,6 +23,11 @@ def table(result: dict[str, Any]) -> str:
         lines += ["", "One training seed: how much a model changes from seed to seed is in no interval."]
     if any(one["name"] == "ready" and not one["holds"] for one in result["findings"]):
         lines += ["", "**Not ready: nothing is concluded from the other lines.**"]
+    if any(one["name"] == "checks" and not one["holds"] for one in result["findings"]):
+        lines += [
+            "",
+            "A0 can't check the language model's own errors where it looks: S2 decides nothing here.",
+        ]
     baseline = result["tokens_a_pair"]["A0"]
     off = [arm for arm, value in result["tokens_a_pair"].items() if abs(value / baseline - 1) > 0.02]
     if off:
@@ -31,6 +36,17 @@ def table(result: dict[str, Any]) -> str:
         f"turn {turn}: {100 * row['wrong'] / max(1, sum(row.values())):.1f}%"
         for turn, row in result["natural_errors"].items()
     )
+    for selection, by_n in result["best_of_n"].items():
+        found = ", ".join(f"{name}: {_interval(one)}" for name, one in by_n.items())
+        lines += ["", f"Win rate of A1's picks over A0's, picked by {selection}: {found}."]
+    lines += [
+        "",
+        "| AUC of what can be counted | lengths | each reply | likeness | users |",
+        "|---|---|---|---|---|",
+    ]
+    for suite, found in result["shortcuts"].items():
+        cells = [f"{found[name]:.2f}" for name in ("lengths", "replies", "likeness", "users")]
+        lines.append(f"| {suite} | " + " | ".join(cells) + " |")
     lines += ["", f"Wrong replies of the language model by itself: {rates or 'not looked at'}."]
     return "\n".join(lines) + "\n"
 

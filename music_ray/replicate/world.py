@@ -19,12 +19,13 @@ from music_ray.replicate.scale import Scale
 PREFERENCES = "preferences.parquet"
 MORE = "more-preferences.parquet"
 OPENINGS = "openings.parquet"
+DEV_OPENINGS = "dev-openings.parquet"
 NUM_TURNS = 4
 """Turns of the rollouts, and of the pairs that have D_MUSIC's place where no rollout is made."""
 
 
 def write_world(folder: Path, scale: Scale) -> None:
-    """Writes what is not there yet; every file is a function of the scale alone."""
+    """Writes what is not there yet; every file is a function of the scale and of this code."""
     folder.mkdir(parents=True, exist_ok=True)
     make(folder / PREFERENCES, lambda: preference_rows(scale.preferences))
     # A0 has as many pairs of as many turns as the others, all of which differ in the final reply alone.
@@ -32,6 +33,8 @@ def write_world(folder: Path, scale: Scale) -> None:
     make(folder / MORE, lambda: preference_rows(scale.music, run=1, cells=more)[: scale.music])
     if "S2" in scale.suites:
         make(folder / OPENINGS, lambda: opening_rows("S2", scale.samples))
+    if scale.dev_samples:
+        make(folder / DEV_OPENINGS, lambda: opening_rows("dev", scale.dev_samples))
     for suite in scale.suites:
         if suite != "S2":
             make(suite_file(folder, suite), lambda suite=suite: suite_rows(suite, scale.suite_pairs))  # type: ignore[misc]

@@ -8,11 +8,12 @@ import pytest
 from music_ray.judge.verdict import Verdict
 from music_ray.miniature.check import compare, wrong_turns
 from music_ray.miniature.mistakes import OUTSIDE_CONTRAST, mistaken
-from music_ray.miniature.natural import error_rates, natural_errors, natural_preferences
+from music_ray.miniature.natural import error_rates, natural_errors, natural_final_errors, natural_preferences
 from music_ray.miniature.place import reply_at, spoil
-from music_ray.miniature.suites import EARLY, counts
+from music_ray.miniature.suites import EARLY, FINAL, counts
 from music_ray.miniature.world import conversation
-from tests.miniature.surface import auc, lengths
+from music_ray.replicate.shortcuts import lengths
+from tests.miniature.surface import auc
 
 
 def sample(seed):
@@ -63,6 +64,18 @@ def test_cells_and_lengths_are_balanced(pairs):
 
 def test_a_cell_can_be_bounded(samples):
     assert len(natural_errors(samples, per_cell=10)) == 10 * len(EARLY)
+
+
+def test_final_errors_are_samples_up_to_their_first_wrong_reply(samples):
+    pairs = natural_final_errors(samples)
+    cells = Counter((pair.num_turns, pair.error_turn) for pair in pairs)
+    assert set(cells) == set(FINAL) and len(set(cells.values())) == 1 and len(pairs) > 200
+    for pair in pairs:
+        assert pair.rejected == samples[pair.seed][: 2 * pair.error_turn]
+        assert wrong_turns(pair.rejected) == [pair.num_turns] and wrong_turns(pair.chosen) == []
+        assert pair.chosen[:-1] == pair.rejected[:-1]
+    assert auc(pairs, lengths) == pytest.approx(0.5, abs=0.05)
+    assert len(natural_final_errors(samples, per_cell=10)) == 40
 
 
 def test_what_can_not_be_understood_is_left_out():

@@ -23,7 +23,8 @@ from music_ray.miniature.preferences import (
 from music_ray.miniature.suites import SUITES, build
 from music_ray.miniature.world import split_of
 from music_ray.prompts import own
-from tests.miniature.surface import auc, lengths, reply_features
+from music_ray.replicate.shortcuts import lengths, reply_features
+from tests.miniature.surface import auc
 
 
 @pytest.fixture(scope="module")

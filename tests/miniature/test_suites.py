@@ -11,7 +11,8 @@ from music_ray.miniature.mistakes import OUTSIDE_CONTRAST
 from music_ray.miniature.place import is_sound, reply_at
 from music_ray.miniature.reading import parse
 from music_ray.miniature.suites import CHOICES, EARLY, FINAL, LONG, SUITES, build, counts, replies
-from tests.miniature.surface import auc, lengths, likeness_features, reply_features, user_features
+from music_ray.replicate.shortcuts import lengths, likeness_features, reply_features, user_features
+from tests.miniature.surface import auc
 
 SIZE = 1_000
 CELLS = {"S4": CHOICES, "S4_control": CHOICES, "S5": LONG, "S7": FINAL}

@@ -33,16 +33,18 @@ def chat() -> ChatFormat:
     ],
 )
 def test_targets_are_what_is_said(chat: ChatFormat, learn: str, targets: str) -> None:
-    ids, labels = example({"messages": MESSAGES, "learn": learn}, chat)
+    ids, labels, users = example({"messages": MESSAGES, "learn": learn}, chat)
     assert ids == chat.conversation_ids(MESSAGES)
     assert all(label in (IGNORED, one) for one, label in zip(ids, labels, strict=True))
     learnt = [label for label in labels if label != IGNORED]
     assert chat.tokenizer.convert_ids_to_tokens(learnt) == targets.split()
+    of_user = [one for one, is_user in zip(ids, users, strict=True) if is_user]
+    assert of_user == [one for message in MESSAGES[::2] for one in chat.conversation_ids([message])[1:]]
 
 
 def test_batches_hold_no_more_than_their_tokens(chat: ChatFormat) -> None:
-    for _, (ids, labels) in zip(range(40), batches(TINY, chat), strict=False):
-        assert ids.shape == labels.shape
+    for _, (ids, labels, users) in zip(range(40), batches(TINY, chat), strict=False):
+        assert ids.shape == labels.shape == users.shape
         assert ids.numel() <= 512
         assert (labels[ids == chat.tokenizer.pad_token_id] == IGNORED).all()
 

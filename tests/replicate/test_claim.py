@@ -73,6 +73,14 @@ def test_hypotheses_that_nothing_can_be_said_of_are_left_out() -> None:
     assert [one.name for one in findings(right, CLUSTERS)] == ["ready", "H4"]
 
 
+@pytest.mark.parametrize(("share", "holds"), [(0.79, False), (0.80, True)])
+def test_natural_errors_in_final_turns_are_to_be_found(share: float, holds: bool) -> None:
+    right = {"A0": {"dev_natural": np.arange(100)[None, :] < 100 * share}}
+    (found,) = findings(right, {"dev_natural": np.arange(100)})
+    assert (found.name, found.holds) == ("checks", holds)
+    assert found.estimates["A0"].value == pytest.approx(share)
+
+
 def test_accuracy_by_suite_and_part() -> None:
     right = {"A0": right_of(0.25, 0.5, 0.75)}
     found = accuracies(right, CLUSTERS)

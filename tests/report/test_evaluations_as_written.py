@@ -10,7 +10,7 @@ from typing import Any
 from music_ray.config.load import resolve_config
 from music_ray.data_files import RawRow
 from music_ray.evaluate.any_model import evaluate_models
-from music_ray.evaluate.best_of_n.summary import summarise
+from music_ray.evaluate.best_of_n.summary import outcomes_by_judge, summarise
 from music_ray.evaluate.sides import Tools
 from music_ray.report.any_model import read_any_model
 from music_ray.report.best_of_n import read_best_of_n
@@ -76,11 +76,12 @@ def test_best_of_n_with_a_checker(make_run: Callable[..., RunDir]) -> None:
 
     picks = [pick(who, n, who != "d1") for who in ("d1", "d2", "oracle") for n in (2, 4)]
     random = pick("random", 1, False) | {"selection": "turn"}
-    rows = [{"picks": [random, *picks]} for _ in range(3)]
+    rows = [{"id": number, "picks": [random, *picks]} for number in range(3)]
+    run = RunDir(config)
     result = {
         "models": [{"name": "one", "digest": "d1"}, {"name": "two", "digest": "d2"}],
         "rows": {"ok": 3, "errors": {}},
-        **summarise(RunDir(config), rows, {}, ["d1", "d2"]),
+        **summarise(run, rows, {}, outcomes_by_judge(run, rows, {}, ["d1", "d2"])),
         "warnings": [],
     }
     folder.write_text(json.dumps(result), "results.json")

@@ -19,7 +19,8 @@ SAME, FIRST, SECOND, TIE, INVALID, UNANSWERED = "same", "first", "second", "tie"
 OUTCOMES = (SAME, FIRST, SECOND, TIE, INVALID, UNANSWERED)
 """same: equal picks, a tie that nobody was asked about. invalid: no verdict that can be read. unanswered: the
 engine did not answer, or the checker can't say."""
-_VALUES = {SAME: 0.5, FIRST: 1.0, SECOND: 0.0, TIE: 0.5}
+VALUES = {SAME: 0.5, FIRST: 1.0, SECOND: 0.0, TIE: 0.5}
+"""What the first picker gets; the others are averaged nowhere."""
 _OF_VERDICTS = {Verdict.A: FIRST, Verdict.B: SECOND, Verdict.TIE: TIE, Verdict.INVALID: INVALID}
 JudgedBy = Callable[[Question, Row, Row], str]
 """The outcome of two different picks, in the order of the comparison."""
@@ -38,7 +39,7 @@ class Outcomes:
     @property
     def values(self) -> np.ndarray:
         """1 where the first wins, 0 where the second does, 0.5 for ties; not a number otherwise, [n]."""
-        return np.array([_VALUES.get(one, np.nan) for one in self.names.tolist()], dtype=float)
+        return np.array([VALUES.get(one, np.nan) for one in self.names.tolist()], dtype=float)
 
     @property
     def differing(self) -> np.ndarray:

@@ -26,16 +26,19 @@ from music_ray.evaluate.best_of_n.settings import (
     scorer_words,
 )
 from music_ray.evaluate.best_of_n.show import print_best_of_n
-from music_ray.evaluate.best_of_n.summary import summarise
+from music_ray.evaluate.best_of_n.summary import outcome_table, outcomes_by_judge, summarise
 from music_ray.evaluate.best_of_n.tools import Tools
 from music_ray.evaluate.model_names import local_model
 from music_ray.evaluate.sides import Model
 from music_ray.progress import say
 from music_ray.provenance import versions
+from music_ray.public import without_credentials
 from music_ray.revisions import with_commits
-from music_ray.rundir import RunDir
+from music_ray.rundir import RunDir, digest
 
 RESULTS = "results.json"
+OUTCOMES = "outcomes.parquet"
+"""Beside the results: what became of each prompt in each comparison."""
 
 
 def best_of_n_command(config: RunConfig, models: Sequence[str], out: str | None, tools: Tools) -> None:
@@ -83,15 +86,19 @@ def run_best_of_n(config: RunConfig, models: Sequence[str], out: str | None, too
         run = RunDir(with_commits(run))
         counts = converse(run, starts, prompts, scorers, tools)
         judged = judge_picks(run, prompts, list(scorers))
+        rows = list(picked_rows(run, prompts))
+        found = outcomes_by_judge(run, rows, judged, list(scorers))
+        run.write_table(outcome_table(rows, found), OUTCOMES)
         result = {
             "versions": versions(),
             "models": [{"name": one.name, "digest": one.digest} for one in named],
             "prompts": {
+                "digest": digest(prompts.rows),
                 "set_aside": dict(sorted(prompts.set_aside.items())),
                 "without_id": prompts.without_id,
             },
             "rows": counts,
-            **summarise(run, picked_rows(run, prompts), judged, list(scorers)),
+            **summarise(run, rows, judged, found),
             "warnings": warnings,
         }
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
@@ -115,7 +122,7 @@ def _open_models(
                 f"--model {name} and --model {other} hold the same model: name different ones, or one alone "
                 "to compare it with random picks"
             )
-        named.append(Model(name, folder, found.digest))
+        named.append(Model(without_credentials(name), folder, found.digest))
         scorers[found.digest] = tools.scoring_config(found, run.display(), words)
     return named, scorers
 

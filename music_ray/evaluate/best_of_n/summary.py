@@ -6,12 +6,13 @@ Assembles; how a number comes about is the business of outcomes, win_rates and r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from music_ray.evaluate.best_of_n.outcomes import (
     UNANSWERED,
@@ -44,15 +45,33 @@ class Judged:
     """Why none was asked a second time; empty where some were to be."""
 
 
+def outcomes_by_judge(
+    run: RunDir, rows: Sequence[Row], judged: dict[str, Judged], models: list[str]
+) -> dict[str, list[Outcomes]]:
+    """What became of every row in every comparison, by who judges.
+
+    Args:
+        rows: those with status ok.
+        judged: by the name of the judge.
+        models: digests, in the order of the command.
+    """
+    section = run.config.best_of_n
+    asked = comparisons(section, models)
+    return {
+        name: outcomes(rows, asked, judged_by)
+        for name, judged_by in _who_judges(judged, section.checker).items()
+    }
+
+
 def summarise(
-    run: RunDir, rows: Iterable[Row], judged: dict[str, Judged], models: list[str]
+    run: RunDir, rows: Sequence[Row], judged: dict[str, Judged], found: dict[str, list[Outcomes]]
 ) -> dict[str, Any]:
     """Everything that picks and verdicts come to.
 
     Args:
         rows: those with status ok.
         judged: by the name of the judge.
-        models: digests, in the order of the command.
+        found: outcomes_by_judge of the same rows.
 
     Returns:
         settings; comparisons, each with its pickers, selection, n and judged_by; trends over N; judges and
@@ -62,12 +81,6 @@ def summarise(
     config = run.config
     section, evaluate = config.best_of_n, config.evaluate
     resampling = Resampling(evaluate.bootstrap_samples, evaluate.confidence, config.seed)
-    held = list(rows)
-    asked = comparisons(section, models)
-    found = {
-        name: outcomes(held, asked, judged_by)
-        for name, judged_by in _who_judges(judged, section.checker).items()
-    }
     result: dict[str, Any] = {
         "settings": {
             "turns": section.turns,
@@ -91,13 +104,39 @@ def summarise(
             for name, one in judged.items()
         },
         "judges_agree": None,
-        "checked": _checked(held, resampling) if section.checker else [],
-        "unscored": _unscored(held),
+        "checked": _checked(rows, resampling) if section.checker else [],
+        "unscored": _unscored(rows),
     }
     if len(judged) == 2:
         first, second = judged.values()
         result["judges_agree"] = agreement(first.verdicts, second.verdicts, first.asked)
     return result
+
+
+def outcome_table(rows: Sequence[Row], found: dict[str, list[Outcomes]]) -> pa.Table:
+    """One line a row, comparison and judge, for statistics of one's own: id, pickers, what came of it."""
+    ids = [row["id"] for row in rows]
+    parts = [
+        pa.table(
+            {
+                "id": pa.array(ids, pa.int64()),
+                **{
+                    name: pa.array([value] * len(ids), kind)
+                    for name, value, kind in (
+                        ("first", one.comparison.first, pa.string()),
+                        ("second", one.comparison.second, pa.string()),
+                        ("selection", one.comparison.selection, pa.string()),
+                        ("n", one.comparison.n, pa.int32()),
+                        ("judged_by", name_of_judge, pa.string()),
+                    )
+                },
+                "outcome": pa.array(one.names.tolist(), pa.string()),
+            }
+        )
+        for name_of_judge, all_ in found.items()
+        for one in all_
+    ]
+    return pa.concat_tables(parts)
 
 
 def _who_judges(judged: dict[str, Judged], checker: str | None) -> dict[str, JudgedBy]:
@@ -124,7 +163,7 @@ def _who(comparison: Comparison) -> tuple[str, str, str]:
     return comparison.first, comparison.second, comparison.selection
 
 
-def _checked(rows: list[Row], resampling: Resampling) -> list[dict[str, Any]]:
+def _checked(rows: Sequence[Row], resampling: Resampling) -> list[dict[str, Any]]:
     values: dict[tuple[str, str, int], list[float]] = {}
     for row in rows:
         for pick in row["picks"]:
@@ -136,7 +175,7 @@ def _checked(rows: list[Row], resampling: Resampling) -> list[dict[str, Any]]:
     ]
 
 
-def _unscored(rows: list[Row]) -> list[dict[str, Any]]:
+def _unscored(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Candidates without a score, by who could not pick them; rows of older versions do not say it."""
     sums: dict[tuple[str, str, int], Counter[str]] = {}
     for row in rows:

@@ -1,0 +1,63 @@
+"""S2 and the development split's final turns, from samples with errors."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from music_ray.errors import StageError
+from music_ray.miniature.check import wrong_turns
+from music_ray.replicate import natural_suites
+from music_ray.replicate.natural_suites import RATES, write_natural_early, write_natural_final
+from music_ray.replicate.rollouts import Recipe
+from music_ray.replicate.scale import SHORT
+from music_ray.schema import count_user_turns
+from tests.miniature.test_natural import sample
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    recipe = Recipe(tmp_path, {}, SHORT)
+    recipe.world.mkdir()
+    return recipe
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were asked for; each has the same 3,000 samples."""
+    asked: list[str] = []
+    monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: asked.append(name))
+    of_four = [one for seed in range(3000) if count_user_turns(one := sample(seed)) == 4]
+    monkeypatch.setattr(natural_suites, "samples", lambda run: list(enumerate(of_four)))
+    return asked
+
+
+def test_early_errors_have_both_lengths_and_rates_beside_them(recipe: Recipe, said: list[str]) -> None:
+    write_natural_early(recipe, recipe.world / "S2.parquet")
+    rows = pq.read_table(recipe.world / "S2.parquet").to_pylist()
+    assert said == ["samples"]
+    assert {row["source"] for row in rows} == {"S2"}
+    assert {(row["num_turns"], row["error_turn"]) for row in rows} == {(3, 1), (3, 2), (4, 1), (4, 2), (4, 3)}
+    rates = json.loads((recipe.world / RATES).read_text())
+    assert list(rates) == ["1", "2", "3", "4"]  # of whole samples, not of those that were cut to three turns
+    assert sum(rates["4"].values()) == sum(rates["1"].values())
+
+
+def test_final_errors_are_in_the_last_turn_and_bear_their_suite_s_name(
+    recipe: Recipe, said: list[str]
+) -> None:
+    write_natural_final(recipe, recipe.world / "dev_natural.parquet", "dev_natural")
+    rows = pq.read_table(recipe.world / "dev_natural.parquet").to_pylist()
+    assert said == ["dev-samples"]
+    assert {row["source"] for row in rows} == {"dev_natural"}
+    assert {(row["num_turns"], row["error_turn"]) for row in rows} == {(1, 1), (2, 2), (3, 3), (4, 4)}
+    assert all(wrong_turns(row["rejected"]) == [row["num_turns"]] for row in rows)
+
+
+def test_samples_without_errors_are_said(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: None)
+    monkeypatch.setattr(natural_suites, "samples", lambda run: [])
+    with pytest.raises(StageError, match=r"^S2: no natural error for every number of turns among 0 samples"):
+        write_natural_early(recipe, recipe.world / "S2.parquet")
+    assert not (recipe.world / "S2.parquet").exists()
