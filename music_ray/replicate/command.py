@@ -30,7 +30,7 @@ from music_ray.replicate.natural_suites import write_natural_early, write_natura
 from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
-from music_ray.replicate.scale import SCALES
+from music_ray.replicate.scale import DEV, DEV_NATURAL, SCALES
 from music_ray.replicate.scoring import score_suites, suite_facts
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
@@ -38,15 +38,12 @@ from music_ray.replicate.training import train_arm
 from music_ray.replicate.world import make, suite_file, write_world
 from music_ray.run_lock import lock_file
 
-DEV, DEV_NATURAL = "dev_S7", "dev_natural"
-"""Final turns of the development split, with made errors and with the language model's own: whether A0 has
-learnt enough to conclude anything."""
 LOCK = ".lock"
 OWNED = ("name=", "runs_dir=", "data.", "seeds.num_seeds=", "generate.turns=", "mix.", "best_of_n.")
 """Overrides that would be lost, because every run of a replication has its own."""
 SCORING = (
     "score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100",
-    "engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=1",
+    "engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=0.5",
 )  # fmt: skip
 """Two actors of a thread each: the model is so small that most of the time goes into everything else."""
 

@@ -11,7 +11,7 @@ from music_ray.miniature.natural import error_rates, natural_errors, natural_fin
 from music_ray.miniature.suites import EARLY, FINAL, SuitePair
 from music_ray.progress import say
 from music_ray.replicate.record import write_text
-from music_ray.replicate.rollouts import Recipe, rollouts, samples
+from music_ray.replicate.rollouts import Recipe, rollouts, samples, shorter_samples
 from music_ray.replicate.world import make
 from music_ray.schema import Message
 
@@ -26,10 +26,11 @@ def write_natural_early(recipe: Recipe, file: Path) -> None:
         StageError: no natural error of every kind.
         MusicRayError: as the stages that roll out.
     """
-    said = _said(recipe, "samples")
-    write_text(recipe.world / RATES, json.dumps(error_rates(said), indent=2) + "\n")
+    whole, shorter = _said(recipe, "samples")
+    write_text(recipe.world / RATES, json.dumps(error_rates(whole), indent=2) + "\n")
     wanted = recipe.scale.suite_pairs
-    _write(natural_errors(_of_both_lengths(said), per_cell=-(-wanted // len(EARLY))), file, len(said), wanted)
+    pairs = natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))
+    _write(pairs, file, len(whole), wanted)
 
 
 def write_natural_final(recipe: Recipe, file: Path, name: str) -> None:
@@ -38,29 +39,26 @@ def write_natural_final(recipe: Recipe, file: Path, name: str) -> None:
     Raises:
         StageError, MusicRayError: as write_natural_early.
     """
-    said = _said(recipe, "dev-samples")
+    whole, shorter = _said(recipe, "dev-samples")
     wanted = min(1000, recipe.scale.suite_pairs)
-    pairs = natural_final_errors(said, per_cell=-(-wanted // len(FINAL)))
-    _write(pairs, file, len(said), wanted, {"source": name})
+    pairs = natural_final_errors([*whole, *shorter], per_cell=-(-wanted // len(FINAL)))
+    _write(pairs, file, len(whole), wanted, {"source": name})
 
 
-def _said(recipe: Recipe, name: str) -> list[list[Message]]:
-    return [messages for _, messages in samples(rollouts(recipe, name))]
+def _said(recipe: Recipe, name: str) -> tuple[list[list[Message]], list[list[Message]]]:
+    """Samples of four turns and, from the same rollouts, of three: S2 has conversations of both lengths."""
+    run = rollouts(recipe, name)
+    return [one for _, one in samples(run)], [one for _, one in shorter_samples(run)]
 
 
 def _write(
-    pairs: list[SuitePair], file: Path, num_samples: int, wanted: int, more: dict[str, Any] | None = None
+    pairs: list[SuitePair], file: Path, num_rollouts: int, wanted: int, more: dict[str, Any] | None = None
 ) -> None:
     if not pairs:
         raise StageError(
-            f"{file.stem}: no natural error for every number of turns among {num_samples} samples: raise the "
-            "scale's samples"
+            f"{file.stem}: no natural error for every number of turns among {num_rollouts} rollouts: raise "
+            "the scale's samples"
         )
     if len(pairs) < wanted:
-        say(f"{file.stem}: {len(pairs)} pairs and not {wanted}: {num_samples} samples hold no more")
+        say(f"{file.stem}: {len(pairs)} pairs and not {wanted}: {num_rollouts} rollouts hold no more")
     make(file, lambda: [pair.row() | (more or {}) for pair in pairs])
-
-
-def _of_both_lengths(said: list[list[Message]]) -> list[list[Message]]:
-    """Every other sample without its last turn: S2 has conversations of 3 turns and of 4."""
-    return [messages[:-2] if number % 2 else messages for number, messages in enumerate(said)]

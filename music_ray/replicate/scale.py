@@ -7,6 +7,11 @@ from dataclasses import dataclass
 SHORT_ARMS = ("A0", "A1", "A2")
 ARMS = (*SHORT_ARMS, "A3", "A4", "A5", "A6")
 SUITES = ("S1", "S2", "S3", "S4", "S4_control", "S5", "S6", "S6_control", "S7")
+DEV, DEV_NATURAL = "dev_S7", "dev_natural"
+"""Final turns of the development split, with made errors and with the language model's own: whether A0 has
+learnt enough to conclude anything."""
+NATURAL = ("S2", DEV_NATURAL)
+"""What is made of samples: two of one first message are one cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,11 @@ SMOKE = Scale(
 )  # fmt: skip
 """Does the whole road in minutes; shows a direction, and nothing of sizes."""
 SHORT = Scale(
-    "short", SHORT_ARMS, 1, preferences=10_000, music=4_000, rollouts=10_000, samples=20_000,
-    dev_samples=6_000, suite_pairs=1_500, best_of_n_prompts=200,
+    "short", SHORT_ARMS, 1, preferences=10_000, music=4_000, rollouts=10_000, samples=25_000,
+    dev_samples=8_000, suite_pairs=1_500, best_of_n_prompts=200,
 )  # fmt: skip
 FULL = Scale(
-    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=80_000, dev_samples=10_000,
+    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=90_000, dev_samples=10_000,
     suite_pairs=5_000, best_of_n_prompts=400,
 )  # fmt: skip
 SCALES = {scale.name: scale for scale in (SMOKE, SHORT, FULL)}

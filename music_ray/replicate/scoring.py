@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from music_ray.evaluate.accuracy import is_right
 from music_ray.evaluate.any_model import evaluate_models
 from music_ray.evaluate.sides import Model, Tools
-from music_ray.schema import conversation_hash
+from music_ray.replicate.scale import NATURAL
+from music_ray.schema import content_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class SuiteFacts:
 def suite_facts(file: Path) -> SuiteFacts:
     """The facts of a suite's file."""
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
-    keys = [conversation_hash(row["chosen"]) if row["source"] == "S2" else row["seed"] for row in rows]
+    keys = [
+        content_id(row["chosen"][0]["content"]) if row["source"] in NATURAL else row["seed"] for row in rows
+    ]
     return SuiteFacts(
         ids=[row["id"] for row in rows],
         clusters=np.unique(np.array(keys, dtype=np.int64), return_inverse=True)[1],

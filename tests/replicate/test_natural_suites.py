@@ -28,8 +28,9 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were asked for; each has the same 3,000 samples."""
     asked: list[str] = []
     monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: asked.append(name))
-    of_four = [one for seed in range(3000) if count_user_turns(one := sample(seed)) == 4]
-    monkeypatch.setattr(natural_suites, "samples", lambda run: list(enumerate(of_four)))
+    for turns, name in ((4, "samples"), (3, "shorter_samples")):
+        found = [one for seed in range(3000) if count_user_turns(one := sample(seed)) == turns]
+        monkeypatch.setattr(natural_suites, name, lambda run, found=found: list(enumerate(found)))
     return asked
 
 
@@ -58,6 +59,7 @@ def test_final_errors_are_in_the_last_turn_and_bear_their_suite_s_name(
 def test_samples_without_errors_are_said(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: None)
     monkeypatch.setattr(natural_suites, "samples", lambda run: [])
-    with pytest.raises(StageError, match=r"^S2: no natural error for every number of turns among 0 samples"):
+    monkeypatch.setattr(natural_suites, "shorter_samples", lambda run: [])
+    with pytest.raises(StageError, match=r"^S2: no natural error for every number of turns among 0 rollouts"):
         write_natural_early(recipe, recipe.world / "S2.parquet")
     assert not (recipe.world / "S2.parquet").exists()
