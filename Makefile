@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replicate replicate-full miniature-lm test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
+.PHONY: help setup demo replicate replicate-full replicate-ablations miniature-lm test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ replicate: setup ## The paper's claim in the miniature: arms A0, A1, A2, one see
 
 replicate-full: setup ## The same with seven arms and five seeds, into runs/replicate-full (hours)
 	$(VENV)/bin/music-ray replicate configs/miniature.yaml --scale full --out runs/replicate-full
+
+replicate-ablations: setup ## What the paper leaves open, one change each, into runs/replicate-ablations (two hours)
+	$(VENV)/bin/music-ray replicate configs/miniature.yaml --scale ablations --out runs/replicate-ablations
 
 miniature-lm: setup ## Train the miniature's language model anew, over its weights in the package
 	$(PY) -m music_ray.miniature.train_lm --out music_ray/miniature/weights

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from music_ray import __version__
+from music_ray import __version__, cli_cluster
 from music_ray.errors import EXIT_INTERRUPTED, EXIT_STAGE, MusicRayError
 from music_ray.progress import quieten_libraries, say
 
@@ -28,9 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigArgument = Annotated[
-    str, typer.Argument(help="A YAML file such as configs/demo.yaml.", metavar="CONFIG")
-]
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file: configs/demo.yaml.", metavar="CONFIG")]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Overrides such as generate.turns=3; the value is YAML.", metavar="[KEY=VALUE]..."),
@@ -42,9 +40,7 @@ RunArgument = Annotated[str, typer.Argument(help="A run folder such as runs/demo
 ModelsOption = Annotated[
     list[str] | None, typer.Option(help="Folder, OWNER/NAME[@REVISION] or untrained:RUN; repeatable.")
 ]
-ModelArgument = Annotated[
-    str, typer.Argument(help="A reward model's folder such as runs/demo/model.", metavar="MODEL")
-]
+ModelArgument = Annotated[str, typer.Argument(help="A model's folder: runs/demo/model.", metavar="MODEL")]
 
 # A full or failing disk is not a bug of ours. pyarrow's object stores raise OSError without a number.
 _STORAGE_TROUBLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN)
@@ -143,7 +139,7 @@ def replicate(
     config: Annotated[str, typer.Argument(help="configs/miniature.yaml", metavar="CONFIG")],
     overrides: OverridesArgument = None,
     scale: Annotated[
-        Literal["smoke", "short", "full"], typer.Option(help="How much of everything.")
+        Literal["smoke", "short", "full", "ablations"], typer.Option(help="How much of everything.")
     ] = "short",
     out: Annotated[str, typer.Option(help="Local folder.")] = "runs/replicate",
 ) -> None:
@@ -314,6 +310,9 @@ def serve(
     from music_ray.score.serve import run_serve
 
     run_serve(model, port, overrides or [])
+
+
+cli_cluster.register(app)
 
 
 @app.command()

@@ -14,14 +14,14 @@ MODULES = {
     for path in FILES
 }
 
-STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score")
+STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score", "submit")
 SHARED = (
     "chat", "costs", "data_files", "engines", "gate_inputs", "identity", "jobs", "judge", "markdown",
     "memory", "models", "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance",
     "public", "ray_session", "revisions", "reward_model", "run_lock", "rundir", "score_section",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
-ENTRY = ("cli", "run", "__main__", "bench", "replicate")
+ENTRY = ("cli", "cli_cluster", "run", "__main__", "bench", "replicate")
 
 HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "peft", "sklearn", "matplotlib"}
 MAY_LOAD_AT_ONCE = {
@@ -100,7 +100,8 @@ def test_nothing_heavy_is_imported_at_the_top_of_a_file(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["music_ray.cli", "music_ray.errors", "music_ray.config", "music_ray.progress"]
+    "module",
+    ["music_ray.cli", "music_ray.cli_cluster", "music_ray.errors", "music_ray.config", "music_ray.progress"],
 )
 def test_the_command_line_starts_on_few_imports(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from music_ray.miniature.natural import natural_preferences
 from music_ray.miniature.preferences import foreign_rows, write_rows
 from music_ray.miniature.split_gate import first_foreign_list
 from music_ray.progress import say
-from music_ray.replicate.rollouts import PLAIN_RUNS, Recipe, pairs_by_seed, rollouts, samples
+from music_ray.replicate.rollouts import PLAIN_RUNS, VARIANTS, Recipe, pairs_by_seed, rollouts, samples
 from music_ray.replicate.world import MORE, NUM_TURNS
 from music_ray.schema import Message, content_id, unit_interval
 
 Row = dict[str, Any]
+SHARES = {"share-half": 2, "share-quarter": 4}
+"""Ablations: of the pairs in D_MUSIC's place one in so many is MUSIC's, the others are A0's."""
 
 
 def write_arms(recipe: Recipe) -> dict[str, Path]:
@@ -31,7 +33,7 @@ def write_arms(recipe: Recipe) -> dict[str, Path]:
     files = {arm: folder / f"{arm}.parquet" for arm in recipe.scale.arms}
     if all(file.exists() for file in files.values()):
         return files
-    found = {arm: _MAKERS[arm](recipe) for arm in recipe.scale.arms}
+    found = {arm: _rows_of(recipe, arm) for arm in recipe.scale.arms}
     count = min(recipe.scale.music, *map(len, found.values()))
     if not count:
         empty = [arm for arm, rows in found.items() if not rows]
@@ -55,6 +57,21 @@ def tokens_a_pair(file: Path) -> float:
 
 def _num_tokens(messages: Iterable[Message]) -> int:
     return 1 + sum(len(tokens(message["content"])) + 2 for message in messages)
+
+
+def _rows_of(recipe: Recipe, arm: str) -> list[Row]:
+    if arm in VARIANTS:
+        found = pairs_by_seed(rollouts(recipe, arm))
+        return [_row(f"seed-{seed}", found[seed]) for seed in sorted(found)]
+    if arm in SHARES:
+        return _diluted(_music(recipe), _baseline(recipe), SHARES[arm])
+    return _MAKERS[arm](recipe)
+
+
+def _diluted(music: Sequence[Row], other: Sequence[Row], one_in: int) -> list[Row]:
+    """MUSIC's pairs in every so many places, pairs of D in the others; any beginning has that share."""
+    count = min(len(music), len(other))
+    return [(other if place % one_in else music)[place] for place in range(count)]
 
 
 def _baseline(recipe: Recipe) -> list[Row]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from music_ray.evaluate.stats import Interval
+from music_ray.replicate.scale import ARMS
 
 Right = Mapping[str, Mapping[str, np.ndarray]]
 """right[arm][suite]: [s, n] bool, whether training seed s gets pair n right."""
@@ -75,15 +76,16 @@ def accuracies(right: Right, clusters: Mapping[str, np.ndarray]) -> dict[str, di
 
 
 COMPARED = (("A1", "A0"), ("A1", "A2"), ("A2", "A0"), ("A3", "A0"), ("A4", "A0"), ("A1", "A5"), ("A6", "A1"))
-"""Arms whose difference is reported on every suite, whatever it is."""
+"""Arms whose difference is reported on every suite, whatever it is; and every ablation against A0 and A1."""
 
 
 def differences(
     right: Right, clusters: Mapping[str, np.ndarray]
 ) -> dict[str, dict[tuple[str, str], Interval]]:
-    """By suite, of the arms in COMPARED that there are."""
+    """By suite, of the arms that there are; see COMPARED."""
     between = _Between(right, clusters)
     there = [(one, other) for one, other in COMPARED if one in right and other in right]
+    there += [(arm, other) for arm in right if arm not in ARMS for other in ("A0", "A1") if other in right]
     suites = next(iter(right.values()))
     return {suite: {arms: between.difference(*arms, suite) for arms in there} for suite in suites}
 

@@ -5,6 +5,7 @@ Every run has a folder below OUT/rollouts and goes on where it was interrupted. 
     music     contrasts as the method has them: arms A1 and A3
     last      the same seeds and run seed, contrast in the last turn alone: arm A2
     plain-N   the same seeds and another run seed; the sides that follow no contrast are samples: A4 and A6
+    NAME      of the variants: music with one thing changed, for the ablations
     samples, dev-samples
               the first messages of suite S2, and others of the development split: natural errors
 """
@@ -26,6 +27,16 @@ from music_ray.schema import Message, count_user_turns
 
 PLAIN_RUNS = {"plain-2": 102, "plain-3": 103, "plain-4": 104}
 """Their run seeds; those of the configuration file are other numbers."""
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "schedule-all": ("contrast.schedule=all",),
+    "schedule-first": ("contrast.schedule=turns:[1]",),
+    "mode-neighbour": ("contrast.mode=neighbour", "contrast.template=null"),
+    "mode-resample": ("contrast.mode=resample", "contrast.template=null"),
+    "history-replayed": ("user.history=replay_chosen",),
+    # Up to 4 turns of D's conversations go before, so fewer are added.
+    "cut-random": ("seeds.cut=random", "generate.turns=2"),
+}
+"""What the paper leaves open, one change each to the configuration of the run `music`."""
 _SAMPLES: dict[str, tuple[str, Callable[[Scale], int]]] = {
     "samples": (OPENINGS, lambda scale: scale.samples),
     "dev-samples": (DEV_OPENINGS, lambda scale: scale.dev_samples),
@@ -61,18 +72,19 @@ def rollouts(recipe: Recipe, name: str) -> RunDir:
     Raises:
         MusicRayError: as the stages.
     """
-    is_music = name in ("music", "last")
+    is_music = name in ("music", "last", *VARIANTS)
     source, count = PREFERENCES, recipe.scale.rollouts
     words = []
     if name in _SAMPLES:
         source, number = _SAMPLES[name]
         count = number(recipe.scale)
         words.append("data.held_out_fraction=0")
-    if name != "music":
+    if name != "music" and name not in VARIANTS:
         words.append(f"contrast.schedule=turns:[{NUM_TURNS}]")
     if name in PLAIN_RUNS:
         words.append(f"seed={PLAIN_RUNS[name]}")
     words += [
+        *VARIANTS.get(name, ()),
         f"data.sources=[{{path: {recipe.world / source}, name: miniature}}]",
         f"seeds.num_seeds={count}",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SHORT_ARMS = ("A0", "A1", "A2")
 ARMS = (*SHORT_ARMS, "A3", "A4", "A5", "A6")
@@ -52,7 +52,13 @@ SHORT = Scale(
     dev_samples=8_000, suite_pairs=1_500, best_of_n_prompts=200,
 )  # fmt: skip
 FULL = Scale(
-    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=90_000, dev_samples=10_000,
+    "full", ARMS, 5, preferences=10_000, music=4_000, rollouts=10_000, samples=250_000, dev_samples=10_000,
     suite_pairs=5_000, best_of_n_prompts=400,
 )  # fmt: skip
-SCALES = {scale.name: scale for scale in (SMOKE, SHORT, FULL)}
+ABLATIONS = replace(
+    SHORT, name="ablations", best_of_n_prompts=0,
+    arms=("A0", "A1", "schedule-all", "schedule-first", "mode-neighbour", "mode-resample", "history-replayed",
+        "cut-random", "share-half", "share-quarter"),
+)  # fmt: skip
+"""What the paper leaves open, beside A0 and A1 (rollouts.VARIANTS, arms.SHARES)."""
+SCALES = {scale.name: scale for scale in (SMOKE, SHORT, FULL, ABLATIONS)}

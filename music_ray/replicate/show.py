@@ -26,8 +26,8 @@ def table(result: dict[str, Any]) -> str:
     if any(one["name"] == "checks" and not one["holds"] for one in result["findings"]):
         lines += [
             "",
-            "A0 misses too many of the language model's own errors where it looks: the aim is out of reach, and "
-            "what S2 can show is bounded by what A0 finds there.",
+            "A0 misses too many of the language model's own errors where it looks: the aim is out of reach, "
+            "and what S2 can show is bounded by what A0 finds there.",
         ]
     baseline = result["tokens_a_pair"]["A0"]
     off = [arm for arm, value in result["tokens_a_pair"].items() if abs(value / baseline - 1) > 0.02]

@@ -289,3 +289,24 @@ def test_tokens_are_those_of_the_chat_template(tmp_path: Path, arms: dict[str, l
     write_rows(rows, tmp_path / "pairs.parquet")
     lengths = [len(chat.conversation_ids(side)) for row in rows for side in sides(row)]
     assert tokens_a_pair(tmp_path / "pairs.parquet") == sum(lengths) / 20
+
+
+def test_ablations_have_the_pairs_of_their_own_run(tmp_path: Path, runs: Runs) -> None:
+    rows = arms_of(recipe_of(tmp_path, ("A1", "mode-resample")), runs | {"mode-resample": runs["last"]})
+    (last,) = [arms_of(recipe_of(tmp_path / "last", ("A2",)), runs)]
+    by_id = {row["id"]: sides(row) for row in rows["mode-resample"]}
+    common = [row for row in last["A2"] if row["id"] in by_id]
+    assert len(common) > 80 and all(by_id[row["id"]] == sides(row) for row in common)
+    assert len(rows["A1"]) == len(rows["mode-resample"]) == MUSIC
+
+
+@pytest.mark.parametrize(("arm", "share"), [("share-half", 0.5), ("share-quarter", 0.25)])
+def test_a_share_of_music_s_pairs_among_final_turn_pairs(
+    tmp_path: Path, runs: Runs, arm: str, share: float
+) -> None:
+    rows = arms_of(recipe_of(tmp_path, ("A0", "A1", arm)), runs)
+    music, final = ({row["id"] for row in rows[name]} for name in ("A1", "A0"))
+    for count in (MUSIC, MUSIC // 2):
+        kinds = [row["id"] in music for row in rows[arm][:count]]
+        assert sum(kinds) == share * count
+    assert {row["id"] for row in rows[arm]} <= music | final
