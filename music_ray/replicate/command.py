@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from music_ray.replicate.natural_suites import write_natural_early, write_natura
 from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
-from music_ray.replicate.scale import DEV, DEV_NATURAL, SCALES
+from music_ray.replicate.scale import DEV_NATURAL, DEV_SUITES, SCALES
 from music_ray.replicate.scoring import score_suites, suite_facts
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
@@ -136,7 +137,8 @@ def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
     """The suites' files; S2 from what the language model says by itself."""
     write_world(recipe.world, recipe.scale)
     found = {name: suite_file(recipe.world, name) for name in recipe.scale.suites}
-    found[DEV] = make(suite_file(recipe.world, DEV), lambda: _dev_rows(recipe.scale.suite_pairs))
+    for name in DEV_SUITES:
+        found[name] = make(suite_file(recipe.world, name), partial(_dev_rows, name, recipe.scale.suite_pairs))
     clock.lap("world")
     if "S2" in found:
         if not found["S2"].exists():
@@ -150,8 +152,8 @@ def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
     return found
 
 
-def _dev_rows(num_pairs: int) -> list[dict[str, Any]]:
-    return [pair.row() | {"source": DEV} for pair in build("S7", min(1000, num_pairs), dev=True)]
+def _dev_rows(name: str, num_pairs: int) -> list[dict[str, Any]]:
+    return [pair.row() | {"source": name} for pair in build(DEV_SUITES[name], min(1000, num_pairs), dev=True)]
 
 
 def _result(

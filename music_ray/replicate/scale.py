@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 SHORT_ARMS = ("A0", "A1", "A2")
 ARMS = (*SHORT_ARMS, "A3", "A4", "A5", "A6")
 SUITES = ("S1", "S2", "S3", "S4", "S4_control", "S5", "S6", "S6_control", "S7")
-DEV, DEV_NATURAL = "dev_S7", "dev_natural"
-"""Final turns of the development split, with made errors and with the language model's own: whether A0 has
-learnt enough to conclude anything."""
+DEV_SUITES = {"dev_S7": "S7", "dev_S1": "S1"}
+"""Suites of the development split, and of which kind they are. dev_S7: whether A0 has learnt enough to
+conclude anything. dev_S1: whether A1 has learnt what D_MUSIC holds; by these two the training is tuned."""
+DEV_NATURAL = "dev_natural"
+"""Final turns of the development split with the language model's own errors."""
 NATURAL = ("S2", DEV_NATURAL)
 """What is made of samples: two of one first message are one cluster."""
 
