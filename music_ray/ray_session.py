@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from music_ray.config import EngineConfig, RunConfig
+from music_ray.config.labels import shown
 from music_ray.errors import EnvironmentLacksError
 from music_ray.progress import quieten_libraries, say
 from music_ray.prompts import own
@@ -60,22 +63,26 @@ def _connect(address: str, worker_logs: bool) -> None:
         ) from None
 
 
-def check_resources(wanted: dict[str, float], what: str, remedy: str) -> None:
+def check_resources(
+    wanted: dict[str, float], what: str, remedy: str, labels: Mapping[str, str] | None = None
+) -> None:
     """Refuses at once what the cluster could never place, where waiting would help nobody.
 
     Args:
         wanted: resources in Ray's names, e.g. {"CPU": 2.0, "GPU": 1.0}.
         what: what asks for them, for the message.
         remedy: what the user can change.
+        labels: what the nodes must have that count; all nodes count without.
 
     Raises:
         EnvironmentLacksError: the cluster has fewer, and its autoscaler may not add them.
     """
-    there = largest_cluster()
+    there = largest_cluster(labels)
+    where = f" on nodes with {shown(labels)}" if labels else ""
     for name, amount in wanted.items():
-        if there.get(name, 0.0) < amount:
+        if (has := there.get(name, 0.0)) < amount:
             raise EnvironmentLacksError(
-                f"{what} asks for {amount:g} {name}s, the cluster has {there.get(name, 0.0):g}: {remedy}"
+                f"{what} asks for {amount:g} {name}s, the cluster has {has:g}{where}: {remedy}"
             )
 
 
@@ -90,28 +97,92 @@ def check_pool(engine: EngineConfig, key: str, task: str) -> None:
         task: what the extra CPU does, e.g. 'read seeds'.
 
     Raises:
-        EnvironmentLacksError: the cluster has fewer CPUs or GPUs, and its autoscaler may not add them.
+        EnvironmentLacksError: the cluster has fewer CPUs or GPUs, or no node with the pool's labels, and its
+            autoscaler may not add them.
     """
+    check_labels(engine.node_labels, f"{key}.node_labels")
     number = engine.min_engines
     check_resources(
         {"CPU": number * engine.cpus_per_engine + 1, "GPU": number * engine.gpus_per_engine},
         f"{key}.min_engines ({number}), with 1 CPU to {task},",
         f"lower {key}.min_engines, {key}.cpus_per_engine or {key}.gpus_per_engine, raise ray.num_cpus, or "
         "add nodes",
+        engine.node_labels,
     )
 
 
-def largest_cluster() -> dict[str, float]:
-    """Resources that are there, or that an autoscaler says it may add up to."""
+def check_labels(labels: dict[str, str], key: str) -> None:
+    """Refuses at once node labels that no node of a cluster without an autoscaler has.
+
+    What labels an autoscaler's nodes would have, Ray does not tell.
+
+    Args:
+        labels: what every node must have that is to be used; nothing is checked where they are empty.
+        key: where they are configured, e.g. 'engine.node_labels'.
+
+    Raises:
+        EnvironmentLacksError: no node has all of them, and none can be added.
+    """
+    if not labels or _possible_resources():
+        return
+    if problem := label_problem(labels, key, [node["Labels"] for node in _nodes()]):
+        raise EnvironmentLacksError(problem)
+
+
+def label_problem(labels: Mapping[str, str], key: str, nodes: Sequence[Mapping[str, str]]) -> str | None:
+    """Why labels can't be had of nodes that will stay the same; None where one node has all of them.
+
+    Args:
+        key: where they are configured.
+        nodes: the labels of each node.
+    """
+    if any(labels.items() <= there.items() for there in nodes):
+        return None
+    return (
+        f"{key} asks for nodes with {shown(labels)}, and none of the cluster's {len(nodes)} has that: start "
+        f"one with `ray start --labels {shown(labels)}`, or leave {key} empty"
+    )
+
+
+def largest_cluster(labels: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Resources that are there, or that an autoscaler says it may add up to.
+
+    Args:
+        labels: only nodes that have them count among those that are there. What an autoscaler may add counts
+            whole: Ray does not tell the labels of that.
+    """
+    there, possible = present_resources(labels), _possible_resources()
+    return {
+        name: max(there.get(name, 0.0), possible.get(name, 0.0)) for name in there.keys() | possible.keys()
+    }
+
+
+def present_resources(labels: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Resources of the nodes that are there and have all these labels, in Ray's names."""
     import ray
+
+    if not labels:
+        return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+    total: dict[str, float] = {}
+    for node in _nodes():
+        if labels.items() <= node["Labels"].items():
+            for name, amount in node["Resources"].items():
+                total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _possible_resources() -> dict[str, float]:
+    """What an autoscaler may grow the cluster to; empty where there is none."""
     from ray._private.state import state
 
-    there = {name: float(amount) for name, amount in ray.cluster_resources().items()}
     possible = state.get_max_resources_from_cluster_config() or {}
-    return {
-        name: max(there.get(name, 0.0), float(possible.get(name, 0.0)))
-        for name in there.keys() | possible.keys()
-    }
+    return {name: float(amount) for name, amount in possible.items()}
 
 
 def worker_config(config: RunConfig) -> RunConfig:

@@ -19,7 +19,7 @@ def config_of(*overrides: str) -> RunConfig:
 
 
 def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0, "memory": 1e9})
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 2.0, "memory": 1e9})
     ray_session.check_resources({"CPU": 2.0, "GPU": 0.0}, "x", "y")
     with pytest.raises(EnvironmentLacksError) as caught:
         ray_session.check_resources({"CPU": 2.0, "GPU": 8.0}, "engine.min_engines (8)", "lower it")
@@ -29,7 +29,7 @@ def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.Monke
 
 
 def test_engines_must_leave_a_cpu_to_read_what_they_work_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 2.0})
     ray_session.check_pool(config_of().engine, "engine", "read seeds")
     two = config_of("engine.min_engines=2", "engine.max_engines=2").engine
     with pytest.raises(
@@ -40,9 +40,9 @@ def test_engines_must_leave_a_cpu_to_read_what_they_work_on(monkeypatch: pytest.
 
 def test_a_pool_that_is_too_large_names_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = config_of("engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=1.5").engine
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 4.0})
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 4.0})
     ray_session.check_pool(engine, "engine", "read seeds")
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 3.0})
     with pytest.raises(EnvironmentLacksError) as caught:
         ray_session.check_pool(engine, "pairs.judge.engine", "read pairs")
     assert str(caught.value) == (
@@ -50,10 +50,57 @@ def test_a_pool_that_is_too_large_names_its_keys(monkeypatch: pytest.MonkeyPatch
         "lower pairs.judge.engine.min_engines, pairs.judge.engine.cpus_per_engine or "
         "pairs.judge.engine.gpus_per_engine, raise ray.num_cpus, or add nodes"
     )
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda: {"CPU": 9.0, "GPU": 1.0})
+    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 9.0, "GPU": 1.0})
     on_gpus = engine.model_copy(update={"gpus_per_engine": 1.0})
     with pytest.raises(EnvironmentLacksError, match=r"to read seeds, asks for 2 GPUs, the cluster has 1: "):
         ray_session.check_pool(on_gpus, "engine", "read seeds")
+
+
+def test_labels_must_all_be_on_one_node() -> None:
+    wanted = {"zone": "a", "music-ray/group": "generation"}
+    assert ray_session.label_problem({"zone": "a"}, "k", [{"zone": "b"}, {"zone": "a", "x": "y"}]) is None
+    assert ray_session.label_problem(wanted, "k", [{}, wanted | {"x": "y"}]) is None
+    parted = [
+        {"zone": "a"},
+        {"music-ray/group": "generation"},
+        {"zone": "b", "music-ray/group": "generation"},
+    ]
+    assert ray_session.label_problem(wanted, "engine.node_labels", parted) == (
+        "engine.node_labels asks for nodes with music-ray/group=generation,zone=a, and none of the cluster's "
+        "3 has that: start one with `ray start --labels music-ray/group=generation,zone=a`, or leave "
+        "engine.node_labels empty"
+    )
+
+
+NODES = [
+    {"Alive": True, "Labels": {"zone": "a"}, "Resources": {"CPU": 2.0, "GPU": 1.0}},
+    {"Alive": True, "Labels": {"zone": "a", "x": "y"}, "Resources": {"CPU": 1.0}},
+    {"Alive": True, "Labels": {"zone": "b"}, "Resources": {"CPU": 64.0}},
+]
+
+
+def test_only_nodes_with_the_labels_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that hold all CPUs of the only nodes that they may use would wait for ever for their reader."""
+    monkeypatch.setattr(ray_session, "_nodes", lambda: NODES)
+    monkeypatch.setattr(ray_session, "_possible_resources", dict)
+    assert ray_session.present_resources({"zone": "a"}) == {"CPU": 3.0, "GPU": 1.0}
+    engine = config_of("engine.node_labels.zone=a", "engine.cpus_per_engine=2").engine
+    ray_session.check_pool(engine, "engine", "read seeds")
+    wider = config_of("engine.node_labels.zone=a", "engine.cpus_per_engine=3").engine
+    with pytest.raises(
+        EnvironmentLacksError, match=r"asks for 4 CPUs, the cluster has 3 on nodes with zone=a: lower"
+    ):
+        ray_session.check_pool(wider, "engine", "read seeds")
+    with pytest.raises(EnvironmentLacksError, match=r"^engine\.node_labels asks for nodes with zone=c, and"):
+        ray_session.check_pool(config_of("engine.node_labels.zone=c").engine, "engine", "read seeds")
+
+
+def test_what_an_autoscaler_may_add_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "_nodes", lambda: NODES)
+    monkeypatch.setattr(ray_session, "_possible_resources", lambda: {"CPU": 8.0})
+    assert ray_session.largest_cluster({"zone": "c"}) == {"CPU": 8.0}
+    assert ray_session.largest_cluster({"zone": "a"}) == {"CPU": 8.0, "GPU": 1.0}
+    ray_session.check_pool(config_of("engine.node_labels.zone=c").engine, "engine", "read seeds")
 
 
 def test_paths_for_other_processes_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from music_ray.config.base import FREE, Section
 from music_ray.config.endpoint import EndpointConfig
+from music_ray.config.labels import NodeLabels
 
 
 class SamplingConfig(Section):
@@ -44,7 +45,7 @@ class EngineConfig(Section):
 
     endpoint: EndpointConfig | None = None
     """kind endpoint: which one. Of the other keys of this section an endpoint uses model, revision (of
-    the tokenizer), request_seeds, cpus_per_engine, min_engines and max_engines."""
+    the tokenizer), request_seeds, cpus_per_engine, node_labels, min_engines and max_engines."""
 
     revision: str | None = None
     """Commit, tag or branch of a hub model; the hub's default branch when empty."""
@@ -91,6 +92,12 @@ class EngineConfig(Section):
     """CPUs that one engine actor asks Ray for. An engine on the CPU computes with its share of the
     machine's cores (all of them ÷ max_engines), but no fewer threads than this."""
 
+    node_labels: NodeLabels = Field(default={}, json_schema_extra=FREE)
+    """Ray labels of the nodes that may hold an engine, and the tasks that read for it, e.g.
+    {music-ray/group: generation}; any when empty. Plain values, no operators such as in(x, y). Without them
+    Ray's autoscaler starts whatever it can fill most: for several engines at once one node with as many
+    GPUs, perhaps on demand, where single ones on spot were meant."""
+
     min_engines: int = Field(default=1, ge=1, json_schema_extra=FREE)
     """Engine actors at the start."""
 
@@ -111,6 +118,10 @@ class EngineConfig(Section):
                 "set it to 0"
             )
         return self
+
+    def __hash__(self) -> int:
+        """Equal engines are started once: they are keys. Of its own, since node_labels has no hash."""
+        return hash((self.kind, self.model, self.revision))
 
     @property
     def tokenizer(self) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from music_ray.config.base import FREE, Section
+from music_ray.config.labels import NodeLabels
 
 DecayRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 MixWeight = Annotated[float, Field(gt=0.0, strict=True)]
@@ -98,6 +99,10 @@ class TrainConfig(Section):
 
     cpus_per_worker: float = Field(default=1.0, gt=0.0, json_schema_extra=FREE)
     """CPUs that one worker asks Ray for, and its number of torch threads."""
+
+    node_labels: NodeLabels = Field(default={}, json_schema_extra=FREE)
+    """Ray labels of the nodes that may hold a worker, e.g. {music-ray/group: training}; any when empty.
+    Plain values, as in engine.node_labels."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of forward and backward; the master weights and moments are float32 always."""

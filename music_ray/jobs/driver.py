@@ -23,7 +23,7 @@ from music_ray.jobs.room import rows_expected
 from music_ray.jobs.teller import Teller
 from music_ray.jobs.usage import write_usage
 from music_ray.jobs.watch import Stop, Watch
-from music_ray.ray_session import worker_config
+from music_ray.ray_session import present_resources, worker_config
 from music_ray.rundir import RunDir
 
 LOOK_SECONDS = 0.5
@@ -181,6 +181,9 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
     # Loading a big model, or the first tasks on a slow engine, may take longer than Ray's half an hour.
     context.execution_no_progress_timeout_s = -1
     generate, engine = config.generate, config.engine
+    # For all of the graph: of the actors alone it would bind them, but not what Ray Data asks the autoscaler
+    # for when the pool is to grow. Set in any case: the context is the process's, with other jobs before.
+    context.execution_options.label_selector = dict(engine.node_labels) or None
     rows = ray.data.read_parquet(inputs, filesystem=run.fs)
     if len(done):
         # In the object store once: as an argument it would travel with every task.
@@ -191,7 +194,7 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
             batch_format="pyarrow",
         )
     # Actors know better once their engines are up, and admit as many; these queues can't be changed then.
-    expected = rows_expected(job, config, ray.cluster_resources())
+    expected = rows_expected(job, config, present_resources(engine.node_labels))
     at_once = -(-expected // generate.conversations_per_task)
     # strict: else Ray Data fuses filter, cut and actors into one, and a task is a whole file.
     tasks = rows.repartition(target_num_rows_per_block=generate.conversations_per_task, strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from music_ray.config import TrainConfig
+from music_ray.config.labels import shown
 from music_ray.errors import ConfigError, EnvironmentLacksError, InputError
 from music_ray.memory.fitting import gib, gpu_refusal, machine_refusal
 from music_ray.memory.gpus import Gpu, configured_gpu
@@ -39,7 +40,7 @@ def check_cluster(train: TrainConfig, now: dict[str, float], largest: dict[str, 
     """Whether the workers fit the cluster.
 
     Args:
-        now: resources of the cluster's present nodes, in Ray's names.
+        now: resources of the cluster's present nodes with train.node_labels, in Ray's names.
         largest: what its autoscaler may grow it to.
 
     Returns:
@@ -51,16 +52,17 @@ def check_cluster(train: TrainConfig, now: dict[str, float], largest: dict[str, 
     wants = [("CPU", train.cpus_per_worker, f"x train.cpus_per_worker ({train.cpus_per_worker:g})")]
     if train.use_gpu:
         wants.append(("GPU", 1.0, "with a GPU each"))
+    where = f" on nodes with {shown(train.node_labels)}" if train.node_labels else ""
     waiting = None
     for kind, each, what in wants:
         total = train.num_workers * each
         if total > largest.get(kind, 0.0):
             raise ConfigError(
                 f"train.num_workers ({train.num_workers}) {what} exceeds the cluster's "
-                f"{largest.get(kind, 0.0):g} {kind}s: lower train.num_workers or add nodes"
+                f"{largest.get(kind, 0.0):g} {kind}s{where}: lower train.num_workers or add nodes"
             )
         if total > now.get(kind, 0.0):
-            there = f"the cluster has {now.get(kind, 0.0):g} now"
+            there = f"the cluster has {now.get(kind, 0.0):g} now{where}"
             waiting = f"train: {total:g} {kind}s wanted, {there}: waiting for it to grow"
     return waiting
 

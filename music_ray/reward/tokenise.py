@@ -93,6 +93,7 @@ def tokenised_by_ray(run: RunDir, chat: ChatFormat, files: list[str]) -> Iterato
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.execution_options.label_selector = None  # an engine's, of a job before in this process
     with run.open_parquet(files[0]) as file:
         columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
     rows = ray.data.read_parquet(files, filesystem=run.fs).select_columns(columns)

@@ -15,7 +15,7 @@ from music_ray.config.base import select
 from music_ray.memory.gpus import labelled_gpu
 from music_ray.models import resolve_model
 from music_ray.progress import say
-from music_ray.ray_session import ensure_ray, largest_cluster, worker_config
+from music_ray.ray_session import check_labels, ensure_ray, largest_cluster, present_resources, worker_config
 from music_ray.reward import checkpoint, preflight
 from music_ray.reward.data import PairTokens, TokenFile, prepare_tokens
 from music_ray.reward.logbook import read_log
@@ -143,15 +143,16 @@ def _check_checkpoints(run: RunDir, fingerprint: str) -> None:
 
 def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     """Runs the workers to their end, telling of each step, and returns rank 0's outcome."""
-    import ray
-
     ensure_ray(run.config)
     train = run.config.train
-    if waiting := preflight.check_cluster(train, ray.cluster_resources(), largest_cluster()):
+    labels = train.node_labels
+    check_labels(labels, "train.node_labels")
+    now = present_resources(labels)
+    if waiting := preflight.check_cluster(train, now, largest_cluster(labels)):
         say(waiting)
     if train.use_gpu:
         pairs = PairTokens.open(run, task["tokens"])
-        preflight.check_gpu(train, task["model"], pairs, labelled_gpu(ray.cluster_resources()))
+        preflight.check_gpu(train, task["model"], pairs, labelled_gpu(now))
     if run.exists(*OUTCOME):
         run.fs.delete_file(run.path(*OUTCOME))
     say(f"train: starting {train.num_workers} workers with DeepSpeed ZeRO-3")
@@ -183,17 +184,18 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=task,
-        scaling_config=ScalingConfig(
+        # mypy sees the classes of Ray Train's first version; ray_session turns the second one on.
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
             num_workers=train.num_workers,
             use_gpu=train.use_gpu,
             resources_per_worker={"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {}),
+            label_selector=train.node_labels or None,
         ),
         # Checkpoints are our own; Ray Train only wants a place for its bookkeeping.
         run_config=RayRunConfig(
             name=run.config.name,
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=train.max_failures),
-            # mypy sees the class of Ray Train's first version; ray_session turns the second one on.
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),
     )

@@ -7,8 +7,9 @@ import typer
 from click import Command, Context, Group
 
 from music_ray.cli import app
+from music_ray.config import RunConfig
 from music_ray.config.load import load_config
-from tests.cluster.files import ROOT
+from tests.cluster.files import RENDERED, ROOT
 
 IN_THE_IMAGE = "/opt/music_ray/"
 _ENDS = {";", "&&", "||", "|", "&", "(", ")"}
@@ -28,6 +29,18 @@ def commands(text: str) -> list[list[str]]:
         else:
             found[-1].append(token)
     return [words for one in found if (words := _unwrapped(one))]
+
+
+def told_by(name: str) -> list[list[str]]:
+    """The commands in the comments at the top of a rendered file; a line further in goes on with the last."""
+    lines = [line[4:] for line in (RENDERED / name).read_text().splitlines() if line.startswith("#   ")]
+    return commands(re.sub(r"\n {4}", " ", "\n".join(line.split("  stays;")[0] for line in lines)))
+
+
+def run_of(words: list[str]) -> RunConfig:
+    """The run that a command starts, by itself or through `ray job submit`."""
+    start = words.index("music_ray")
+    return load_config(ROOT / words[start + 2].removeprefix(IN_THE_IMAGE), words[start + 3 :])
 
 
 def _unwrapped(words: list[str]) -> list[str]:
@@ -64,8 +77,7 @@ def check(words: list[str]) -> str | None:
         return " ".join(words[:2])
     if words[:3] == ["python", "-m", "music_ray"]:
         _parse(typer.main.get_command(app), words[3:])
-        config = words[4].removeprefix(IN_THE_IMAGE)
-        load_config(ROOT / config, words[5:])
+        run_of(words)
         return f"music_ray {words[3]}"
     if words[0] == "python":
         assert (ROOT / words[1].removeprefix(IN_THE_IMAGE)).is_file(), words[1]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.cluster.commands import check, commands
+from tests.cluster.commands import check, commands, told_by
 from tests.cluster.files import GROUPS, RENDERED, ROOT, VM_FILES, leaves, rendered
 
 SECRETS = re.compile(
@@ -76,12 +76,7 @@ def test_every_command_is_one_that_ray_and_music_ray_take(config) -> None:
 
 @pytest.mark.parametrize("name", VM_FILES)
 def test_the_commands_that_the_file_tells_its_reader_work(name) -> None:
-    lines = [line[1:] for line in (RENDERED / name).read_text().splitlines() if line.startswith("#   ")]
-    text = re.sub(
-        r" -- ?\n\s+", " -- ", "\n".join(line.split("  stays;")[0].rstrip() + " " for line in lines)
-    )
-    text = re.sub(r"--\s*\n\s*python", "-- python", text)
-    told = [words for words in commands(text) if words[0] == "ray"]
+    told = [words for words in told_by(name) if words[0] == "ray"]
     assert [check(words) for words in told] == ["ray up", "ray dashboard", "ray job", "ray down"]
     assert {word for words in told for word in words if word.endswith(".yaml") and "rendered" in word} == {
         f"cluster/rendered/{name}"

@@ -39,6 +39,13 @@ def test_one_engine_plays_all_roles_by_default(tmp_path) -> None:
     assert engines.assistant is engines.user is engines.contrast
 
 
+def test_equal_engines_are_one_whatever_they_hold(tmp_path) -> None:
+    labelled = {"kind": "scripted", "node_labels": {"zone": "a", "x": "y"}}
+    same = {"kind": "scripted", "node_labels": {"x": "y", "zone": "a"}}
+    engines = make_engines(config_of(tmp_path, engine=labelled, user={"engine": same}))
+    assert engines.assistant is engines.user is engines.contrast
+
+
 def test_roles_with_equal_engines_share_one(tmp_path, server, endpoint) -> None:
     engines = make_engines(config_of(tmp_path, user={"engine": endpoint}, contrast={"engine": endpoint}))
     assert isinstance(engines.assistant, ScriptedEngine) and isinstance(engines.user, EndpointEngine)

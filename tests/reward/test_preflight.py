@@ -36,6 +36,18 @@ def test_a_cluster_that_can_grow_is_waited_for() -> None:
     assert preflight.check_cluster(TrainConfig(num_workers=2), {"CPU": 2.0}, {"CPU": 2.0}) is None
 
 
+def test_what_labels_narrow_is_said() -> None:
+    train = TrainConfig(num_workers=6, node_labels={"music-ray/group": "training"})
+    assert preflight.check_cluster(train, {}, {"CPU": 8.0}) == (
+        "train: 6 CPUs wanted, the cluster has 0 now on nodes with music-ray/group=training: waiting for it "
+        "to grow"
+    )
+    with pytest.raises(
+        ConfigError, match=r"the cluster's 2 CPUs on nodes with music-ray/group=training: lower"
+    ):
+        preflight.check_cluster(train, {"CPU": 2.0}, {"CPU": 2.0})
+
+
 def test_a_step_that_would_hold_a_pair_twice_is_refused() -> None:
     tokens = TokenFile("tokens", "key", 7, 100, {})
     with pytest.raises(InputError) as caught:

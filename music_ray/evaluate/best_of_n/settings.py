@@ -86,8 +86,9 @@ def pool_config(config: RunConfig) -> RunConfig:
     engine = config.engine
     if config.best_of_n.scorer_device == "cpu" or engine.kind == "vllm":
         return config
-    names = ("model", "max_model_len", "max_num_seqs", "cpus_per_engine", "min_engines", "max_engines")
-    pool = EngineConfig(kind="scripted", gpus_per_engine=1, **{name: getattr(engine, name) for name in names})
+    names = ("model", "max_model_len", "max_num_seqs", "cpus_per_engine", "node_labels", "min_engines")
+    kept = {name: getattr(engine, name) for name in (*names, "max_engines")}
+    pool = EngineConfig(kind="scripted", gpus_per_engine=1, **kept)
     return config.model_copy(update={"engine": pool})
 
 

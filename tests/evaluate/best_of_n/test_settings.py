@@ -62,9 +62,12 @@ def test_reward_models_on_a_gpu_need_room_that_is_stated() -> None:
 def test_beside_an_endpoint_an_actor_asks_for_a_gpu_of_its_own() -> None:
     alone = config_of(ENDPOINT)
     assert pool_config(alone) is alone
-    pool = pool_config(config_of(ENDPOINT, scorer_device="gpu")).engine
+    labels = {"music-ray/group": "generation"}
+    config = config_of({**ENDPOINT, "node_labels": labels}, scorer_device="gpu")
+    pool = pool_config(config).engine
+    assert pool.node_labels == labels
     assert (pool.gpus_per_engine, pool.max_engines, pool.kind) == (1, 3, "scripted")
-    text = pool_config(config_of(ENDPOINT, scorer_device="gpu")).model_dump_json()
+    text = pool_config(config).model_dump_json()
     assert type(alone).model_validate_json(text).engine == pool, "it can travel"
 
 
