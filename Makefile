@@ -49,7 +49,7 @@ bench-memory: setup ## The memory that training takes beside what the plan says 
 	$(PY) -m music_ray.bench.memory
 
 faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (15 minutes)
-	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines tests/reward
+	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines tests/reward tests/submit
 
 check: setup ## Lint, formatting and types; changes nothing
 	$(PY) -m ruff check .

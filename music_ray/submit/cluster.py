@@ -35,7 +35,11 @@ class NoTokenError(EnvironmentLacksError):
 
 
 class Cluster:
-    """The jobs of one cluster. Connects when it is first asked, and again after it was out of reach."""
+    """The jobs of one cluster. Connects when it is first asked, and again after it was out of reach.
+
+    All that asks it raises UnreachableError (nothing answers at the address, or no job server of Ray) and
+    NoTokenError (what is there asks for a token, or for another one).
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -47,20 +51,12 @@ class Cluster:
         return shown(self.address)
 
     def jobs(self) -> list[Job]:
-        """All submitted jobs that the cluster remembers.
-
-        Raises:
-            UnreachableError, NoTokenError: see connect.
-        """
+        """All submitted jobs that the cluster remembers."""
         with self._asking() as client:
             return [_job(one) for one in client.list_jobs() if one.submission_id]
 
     def job(self, job_id: str) -> Job | None:
-        """One job, None if the cluster has never heard of it.
-
-        Raises:
-            UnreachableError, NoTokenError: see connect.
-        """
+        """One job, None if the cluster does not know it."""
         try:
             with self._asking() as client:
                 return _job(client.get_job_info(job_id))
@@ -75,7 +71,7 @@ class Cluster:
             number: the N of its id; the next free one is taken.
 
         Raises:
-            UnreachableError, NoTokenError: see connect.
+            EnvironmentLacksError: the cluster refuses, or too many ids are taken.
         """
         runtime_env: dict[str, Any] = {"working_dir": archive}
         if request.environment:
@@ -96,23 +92,9 @@ class Cluster:
         )
 
     def stop(self, job_id: str) -> None:
-        """Asks Ray to end a job: SIGTERM to its processes, and SIGKILL 3 seconds later.
-
-        Raises:
-            UnreachableError, NoTokenError: see connect.
-        """
+        """Asks Ray to end a job: SIGTERM to its processes, and SIGKILL 3 seconds later."""
         with self._asking() as client:
             client.stop_job(job_id)
-
-    def connect(self) -> None:
-        """Connects, where that has not been done.
-
-        Raises:
-            UnreachableError: nothing answers at the address, or no job server of Ray.
-            NoTokenError: what is there asks for a token, or for another one.
-        """
-        with self._asking():
-            return
 
     def tail(self, job_id: str) -> AsyncIterator[str]:
         """The job's log from its beginning, piece by piece, until the job has ended.
@@ -213,4 +195,4 @@ def _job(details: Any) -> Job:
 
 def _last_line(text: str) -> str:
     """The end of what may be a server's traceback."""
-    return text.strip().rpartition("\n")[2].strip()[:300]
+    return text.strip().rpartition("\n")[2].strip(" .")[:300]

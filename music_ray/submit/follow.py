@@ -17,6 +17,8 @@ from music_ray.submit.request import Request
 _REST_SECONDS = 15.0
 """For the rest of an ended job's log; the server looks into the file every second or two."""
 _TICK_SECONDS = 0.2
+_WAITING_SECONDS = 20.0
+"""After so long it is said that a job waits: for the driver's CPUs, or for its files."""
 _SILENT_SECONDS = 300.0
 """A log that says nothing for so long is asked for anew: a load balancer may have dropped the connection."""
 
@@ -80,6 +82,7 @@ class Follower:
             UnreachableError: the cluster has not answered for patience.cluster seconds.
         """
         log: LogReader | None = None
+        waiting_told = time.monotonic() + _WAITING_SECONDS
         while True:
             try:
                 job = self.cluster.job(job_id)
@@ -91,6 +94,9 @@ class Follower:
                 self._print(self._line)
                 self._line = ""
                 return None
+            if job.state == "PENDING" and time.monotonic() > waiting_told:
+                waiting_told = float("inf")
+                say(f"{job_id} waits to be started: {job.first_line}")
             log = log or LogReader(lambda: self.cluster.tail(job_id))
             if log.is_broken or (job.is_active and log.seconds_silent > _SILENT_SECONDS):
                 log = log.again()
@@ -119,7 +125,7 @@ class Follower:
 
     def _end(self, job_id: str, job: Job | None) -> tuple[str, int]:
         if job is not None:
-            return job.end, job.result
+            return hidden(job.end, self.request.environment), job.result
         return f"job {job_id} was lost: the cluster has a new head, which does not know it", EXIT_STAGE
 
     def _show(self, log: LogReader, seconds: float, *, to_its_end: bool = False) -> None:
@@ -146,7 +152,6 @@ class Follower:
         while True:
             time.sleep(self.patience.look)
             try:
-                self.cluster.connect()
                 self.cluster.jobs()
             except UnreachableError:
                 if time.monotonic() > until:

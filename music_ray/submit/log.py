@@ -6,6 +6,7 @@ The server sends a log from its beginning whenever it is asked; what was taken a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ class LogReader:
         """Characters of the log that were taken from here or before."""
         self._last = time.monotonic()
         self._failed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._texts: queue.SimpleQueue[str] = queue.SimpleQueue()
         # A daemon: a connection to a machine that was switched off may never end.
         self._thread = threading.Thread(target=self._read, name="job-log", daemon=True)
@@ -57,7 +60,10 @@ class LogReader:
         return text
 
     def again(self) -> LogReader:
-        """A reader on a new connection; this one is forgotten."""
+        """A reader on a new connection; this one is given up."""
+        if self._loop is not None and self._task is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # it has ended this very moment
+                self._loop.call_soon_threadsafe(self._task.cancel)
         return LogReader(self._tail, self.taken)
 
     def _read(self) -> None:
@@ -65,10 +71,11 @@ class LogReader:
 
         try:
             asyncio.run(self._receive())
-        except (TimeoutError, RuntimeError, OSError, aiohttp.ClientError):
+        except (asyncio.CancelledError, RuntimeError, OSError, aiohttp.ClientError):
             self._failed = True  # whoever looks after the job asks the cluster why
 
     async def _receive(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         async for text in self._tail():
             new = text[self._skip :]
             self._skip = max(0, self._skip - len(text))

@@ -61,7 +61,9 @@ def make_request(
     """
     run = run_location(config)
     metadata = {RUN_KEY: run}
-    if commit := git_commit():
+    ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    # git_commit() is of the package that runs here. A job runs the one of its working directory.
+    if os.path.realpath("music_ray") == ours and (commit := git_commit()):
         metadata[COMMIT_KEY] = commit
     words = ("python", "-m", "music_ray", stage, config_file, *overrides)
     return Request(config.name, run, words, environment, driver_cpus, metadata)

@@ -45,7 +45,7 @@ def test_the_effect_has_its_direction(result: dict[str, Any]) -> None:
 @pytest.mark.timeout(700)
 def test_arms_have_as_many_pairs_of_the_training_split(folder: Path) -> None:
     rows = {arm: pq.read_table(folder / "arms-data" / f"{arm}.parquet").to_pylist() for arm in ("A0", "A1")}
-    assert len(rows["A0"]) == len(rows["A1"]) > 400
+    assert len(rows["A0"]) == len(rows["A1"]) == 250
     for messages in (row[side] for row in rows["A1"] for side in ("chosen", "rejected")):
         assert first_foreign_list(messages, "train") == ""
 

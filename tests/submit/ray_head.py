@@ -6,6 +6,7 @@ Several may run on one machine, beside any other Ray. `ray stop` would end all o
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -28,6 +29,7 @@ _PORTS = (
     "--ray-client-server-port",
 )  # fmt: skip
 _START_SECONDS = 120
+_PR_SET_PDEATHSIG = 1
 
 
 def free_ports(number: int) -> list[int]:
@@ -37,6 +39,11 @@ def free_ports(number: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def _end_with_the_tests() -> None:
+    """In the child: Linux sends SIGTERM when the process that runs the tests is gone, however it went."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass
@@ -100,6 +107,7 @@ class RayHead:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_the_tests,
                 # Else Ray puts the machine's own address in the place of 127.0.0.1, and listens on it.
                 env=self.environment() | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
             )

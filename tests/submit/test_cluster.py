@@ -87,7 +87,7 @@ def test_nothing_at_the_address() -> None:
         with pytest.raises(UnreachableError) as caught:
             Cluster(address).jobs()
     assert str(caught.value) == (
-        f"no job server of Ray answers at {address} (Failed to connect to Ray at address: {address}.): start "
+        f"no job server of Ray answers at {address} (Failed to connect to Ray at address: {address}): start "
         "the cluster, correct --address or RAY_API_SERVER_ADDRESS (http://HOST:8265), or forward "
         "the port again"
     )
@@ -95,7 +95,7 @@ def test_nothing_at_the_address() -> None:
 
 def test_a_cluster_that_was_away_is_reached_again(server: JobServer, archive: str) -> None:
     cluster = Cluster(server.address)
-    cluster.connect()
+    assert cluster.jobs() == []
     server.stop()
     for ask in (cluster.jobs, lambda: cluster.job("x"), lambda: cluster.submit(REQUEST, archive, 1)):
         with pytest.raises(UnreachableError):

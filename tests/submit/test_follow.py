@@ -19,8 +19,10 @@ QUICK = Patience(look=0.1, cluster=20.0, first_pause=0.05)
 
 
 @pytest.fixture
-def follow(server: JobServer, tmp_path):
+def follow(server: JobServer, tmp_path, monkeypatch):
     """follow(resubmit): sees the first job through; the test's other hand is `meanwhile`."""
+    # A server that is being stopped may take a connection and never answer.
+    monkeypatch.setattr("music_ray.submit.cluster._ANSWER_SECONDS", 2.0)
     (tmp_path / "a.zip").write_bytes(b"PK\x05\x06" + bytes(18))
     server.add(FIRST, RUN)
 
@@ -99,6 +101,18 @@ def test_values_of_variables_are_hidden_in_the_log(server, follow, capsys) -> No
     follow()
     # The server of the tests cuts the log into pieces of seven characters, Ray's into lines.
     assert "a-secret-value" not in capsys.readouterr().out
+
+
+def test_a_job_that_waits_for_long_is_told_of_once(server, follow, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("music_ray.submit.follow._WAITING_SECONDS", 0.15)
+    job = server.jobs[FIRST]
+    job.state, job.message = "PENDING", "Job has not started yet. It may be waiting for resources."
+    meanwhile(lambda: time.sleep(0.5), lambda: job.end("SUCCEEDED", 0))
+    follow()
+    assert capsys.readouterr().out.splitlines() == [
+        f"{FIRST} waits to be started: Job has not started yet. It may be waiting for resources.",
+        f"job {FIRST} has succeeded",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A log that is read in several connections comes out once."""
 
+import asyncio
 import threading
 
 from hypothesis import given
@@ -49,6 +50,23 @@ def test_after_a_break_it_goes_on_where_it_was(data, pieces) -> None:
     assert text + read(second) == whole
     assert not second.is_broken
     assert second.taken == len(whole)
+
+
+def test_a_connection_that_is_given_up_is_closed() -> None:
+    closed = threading.Event()
+
+    async def silent():
+        try:
+            yield "a"
+            await asyncio.sleep(3600)
+        finally:
+            closed.set()
+
+    reader = LogReader(silent)
+    assert reader.take(2.0) == "a"
+    assert reader.seconds_silent < 2.0
+    assert reader.again().take(0.3) == ""  # its a was taken before
+    assert closed.wait(5.0)
 
 
 def test_waiting_for_a_connection_that_never_ends_does_not_hold_the_program() -> None:

@@ -5,14 +5,17 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from music_ray.provenance import git_commit
 from music_ray.submit.request import Request, held_seconds, make_request, run_location
 from tests.submit.conftest import config_of
 
+ROOT = Path(__file__).resolve().parents[2]
 NASTY = [
     "a b=c",
     "x='q\"uote'",
@@ -57,6 +60,16 @@ def test_the_id_tells_the_run_and_the_metadata_its_folder() -> None:
     assert "v" not in json.dumps(request.metadata).split('"')
     assert request.command == "python -m music_ray generate a.yaml"
     assert Request("a", "r", ()).driver_cpus == 0.0
+
+
+def test_the_commit_is_told_where_the_checkout_that_is_sent_is_the_one_that_runs(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = make_request(config_of(), "run", "a.yaml", [], {}, 0.0).metadata.get("music_ray_commit")
+    assert found == git_commit()
+    monkeypatch.chdir(tmp_path)
+    assert set(make_request(config_of(), "run", "a.yaml", [], {}, 0.0).metadata) == {"music_ray_run"}
 
 
 @pytest.mark.parametrize(
