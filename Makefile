@@ -14,7 +14,7 @@ setup: ## Make or refresh .venv from requirements-cpu.lock (a minute; at once wh
 demo: setup ## The whole road on this machine: seeds to report, in runs/demo (five to ten minutes)
 	$(VENV)/bin/music-ray run configs/demo.yaml
 
-replicate: setup ## The paper's claim in the miniature: arms A0, A1, A2, one seed, into runs/replicate (45 minutes)
+replicate: setup ## The paper's claim in the miniature: arms A0, A1, A2, one seed, into runs/replicate (40 minutes)
 	$(VENV)/bin/music-ray replicate configs/miniature.yaml
 
 replicate-full: setup ## The same with seven arms and five seeds, into runs/replicate-full (hours)

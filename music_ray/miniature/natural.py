@@ -33,7 +33,9 @@ def natural_errors(
         per_cell: pairs of each cell at most; as many as the scarcest cell has in any case.
     """
     found = [
-        pair for number, sample in enumerate(samples) if (pair := _corrected(number, sample)) is not None
+        pair
+        for number, sample in enumerate(samples)
+        if (pair := _corrected("S2", number, sample)) and wrong_turns(sample)[-1] < pair.num_turns
     ]
     return _even(found, cells, per_cell)
 
@@ -56,7 +58,7 @@ def natural_final_errors(
         if not wrong:
             continue
         cut = list(sample[: 2 * wrong[0]])
-        if pair := _corrected(number, cut, suite="natural_final"):
+        if pair := _corrected("natural_final", number, cut):
             found.append(pair)
     return _even(found, cells, per_cell)
 
@@ -116,10 +118,10 @@ def _balanced(pairs: Sequence[SuitePair], quota: dict[Cell, int]) -> dict[Any, l
     return kept.kept
 
 
-def _corrected(number: int, sample: Sequence[Message], suite: str = "S2") -> SuitePair | None:
+def _corrected(suite: str, number: int, sample: Sequence[Message]) -> SuitePair | None:
     turns = examine(sample)
     wrong = [turn.number for turn in turns if not turn.right]
-    if not wrong or len(sample) != 2 * len(turns) or (suite == "S2" and wrong[-1] == len(turns)):
+    if not wrong or len(sample) != 2 * len(turns):
         return None
     chosen = rederived(sample, after=0)
     if wrong_turns(chosen):  # a message is not understood, or about a reply that there is not

@@ -120,7 +120,7 @@ def batches(recipe: LanguageModelRecipe, chat: ChatFormat) -> Iterator[tuple[Any
 
 
 def train(recipe: LanguageModelRecipe, out: Path) -> float:
-    """Trains and writes the model with its tokenizer; returns the replies' mean loss in the last 100."""
+    """Trains and writes the model with its tokenizer; returns the replies' loss of the last 100 steps."""
     import torch
 
     chat = ChatFormat.of(make_tokenizer())
