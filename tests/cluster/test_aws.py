@@ -6,6 +6,7 @@ import os
 import pytest
 import yaml
 
+from tests.aws_server import KEYS, aws_server
 from tests.cluster.files import CLUSTER, GROUPS, rendered, script
 
 render = script("render")
@@ -58,24 +59,17 @@ def test_disks_are_encrypted_and_go_with_their_node_and_metadata_asks_for_a_sess
 @pytest.fixture
 def account(tmp_path, monkeypatch):
     """A real server that speaks EC2 and IAM, on 127.0.0.1, and an AWS account in it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "tests",
-        "AWS_SECRET_ACCESS_KEY": "tests",
-        "AWS_DEFAULT_REGION": "us-west-2",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "HOME": str(tmp_path),  # Ray writes the key that it makes into ~/.ssh
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield
-    server.stop()
+    with aws_server() as port:
+        for name, value in {
+            **KEYS,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "HOME": str(tmp_path),  # Ray writes the key that it makes into ~/.ssh
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
 def test_rays_aws_provider_starts_a_node_of_every_kind(account) -> None:

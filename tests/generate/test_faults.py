@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.aws_server import KEYS, aws_server
 from tests.generate.faults import FaultyRun, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
@@ -145,20 +146,14 @@ def test_a_node_is_lost_and_another_joins(make):
         cluster.shutdown()
 
 
-def test_the_driver_is_killed_while_it_writes_to_an_object_store(make):
+def test_the_driver_is_killed_while_it_writes_to_an_object_store(make, monkeypatch):
     """A real S3 server on 127.0.0.1; a lease stands for the lock, so the dead driver's must run out."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
-        keys |= {"AWS_EC2_METADATA_DISABLED": "true"}
-        os.environ.update(keys)
+    with aws_server() as port:
+        for name, value in KEYS.items():
+            monkeypatch.setenv(name, value)
         options = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
         _make_bucket(f"s3://bucket?{options}")
-        faulty = make(seeds=1000, environment=keys, runs_dir=f"s3://bucket/runs?{options}")
+        faulty = make(seeds=1000, environment=KEYS, runs_dir=f"s3://bucket/runs?{options}")
         faulty.start()
         faulty.wait_for(100)
         assert none_left(faulty.kill_driver()) == []
@@ -169,8 +164,6 @@ def test_the_driver_is_killed_while_it_writes_to_an_object_store(make):
         time.sleep(61)
         faulty.finish()
         check(faulty.count("kill -9 of the driver, shards on S3", flushed))
-    finally:
-        server.stop()
 
 
 def _make_bucket(uri):
