@@ -41,7 +41,11 @@ def natural_errors(
 
 
 def natural_final_errors(
-    samples: Iterable[Sequence[Message]], *, cells: Sequence[Cell] = FINAL, per_cell: int | None = None
+    samples: Iterable[Sequence[Message]],
+    *,
+    cells: Sequence[Cell] = FINAL,
+    per_cell: int | None = None,
+    equally_full: bool = True,
 ) -> list[SuitePair]:
     """A model's own errors in final turns: whether a reward model can check them at all.
 
@@ -51,6 +55,7 @@ def natural_final_errors(
     Args:
         samples: conversations that end on a reply.
         per_cell: pairs of each cell at most; as many as the scarcest cell has in any case.
+        equally_full: False keeps all that lengths allow, of one cell more than of another.
     """
     found = []
     for number, sample in enumerate(samples):
@@ -60,7 +65,10 @@ def natural_final_errors(
         cut = list(sample[: 2 * wrong[0]])
         if pair := _corrected("natural_final", number, cut):
             found.append(pair)
-    return _even(found, cells, per_cell)
+    if equally_full:
+        return _even(found, cells, per_cell)
+    kept = _balanced(found, dict.fromkeys(cells, _UNLIMITED if per_cell is None else per_cell))
+    return [pair for pairs in kept.values() for pair in pairs]
 
 
 def _even(found: Sequence[SuitePair], cells: Sequence[Cell], per_cell: int | None) -> list[SuitePair]:

@@ -27,7 +27,14 @@ from music_ray.provenance import versions
 from music_ray.replicate.arms import tokens_a_pair, write_arms
 from music_ray.replicate.claim import Right, accuracies, as_json, by_part, differences, findings
 from music_ray.replicate.clock import Clock
-from music_ray.replicate.natural_suites import write_natural_early, write_natural_final
+from music_ray.replicate.natural_suites import (
+    RATES,
+    TRAINING_RATES,
+    write_natural_early,
+    write_natural_final,
+    write_natural_preferences,
+    write_training_rates,
+)
 from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
@@ -45,8 +52,10 @@ OWNED = ("name=", "runs_dir=", "data.", "seeds.num_seeds=", "generate.turns=", "
 SCORING = (
     "score.engine=huggingface", "score.batch_size=128", "evaluate.bootstrap_samples=100",
     "engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=0.5",
+    "generate.conversations_per_task=512", "generate.flush_rows=2048",
 )  # fmt: skip
-"""Two actors of a thread each: the model is so small that most of the time goes into everything else."""
+"""Two actors of a thread each, and large tasks: a conversation is scored in 3 ms, so what a task and a shard
+take by themselves counts."""
 
 
 def replicate(
@@ -77,7 +86,11 @@ def replicate(
 def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
     clock = Clock(recipe.out / "seconds.json")
     suites = _suites(recipe, clock)
+    if recipe.scale.preference_samples:
+        write_natural_preferences(recipe)
+        clock.lap("natural errors of D")
     files = write_arms(recipe)
+    write_training_rates(recipe)
     clock.lap("rollouts and pairs of the arms")
     right: dict[str, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in suites} for arm in files}
     picks: list[pa.Table] = []
@@ -152,6 +165,11 @@ def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
     return found
 
 
+def _read_rates(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
 def _dev_rows(name: str, num_pairs: int) -> list[dict[str, Any]]:
     return [pair.row() | {"source": name} for pair in build(DEV_SUITES[name], min(1000, num_pairs), dev=True)]
 
@@ -166,7 +184,6 @@ def _result(
 ) -> dict[str, Any]:
     facts = {name: suite_facts(file) for name, file in suites.items()}
     clusters = {name: one.clusters for name, one in facts.items()}
-    natural = recipe.world / "natural-errors.json"
     tokens = {arm: tokens_a_pair(file) for arm, file in files.items()}
     found = findings(right, clusters) + ([picks_finding(picks)] if picks else [])
     return {
@@ -176,7 +193,8 @@ def _result(
         "pairs_of_its_own": {arm: len(pq.read_table(file, columns=["id"])) for arm, file in files.items()},
         "seconds": clock.seconds,
         "num_pairs": {name: len(one.ids) for name, one in facts.items()},
-        "natural_errors": json.loads(natural.read_text(encoding="utf-8")) if natural.exists() else {},
+        "natural_errors": _read_rates(recipe.world / RATES),
+        "rollout_errors": _read_rates(recipe.world / TRAINING_RATES),
         "tokens_a_pair": {arm: round(value, 2) for arm, value in tokens.items()},
         "accuracy": {
             suite: {arm: as_json(one) for arm, one in by_arm.items()}

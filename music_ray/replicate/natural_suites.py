@@ -8,15 +8,18 @@ from typing import Any
 
 from music_ray.errors import StageError
 from music_ray.miniature.natural import error_rates, natural_errors, natural_final_errors
+from music_ray.miniature.split_gate import first_foreign_list
 from music_ray.miniature.suites import EARLY, FINAL, SuitePair
 from music_ray.progress import say
 from music_ray.replicate.record import write_text
 from music_ray.replicate.rollouts import Recipe, rollouts, samples, shorter_samples
-from music_ray.replicate.world import make
+from music_ray.replicate.world import NATURAL_PREFERENCES, make
 from music_ray.schema import Message
 
 RATES = "natural-errors.json"
-"""Beside the suites: how often the language model by itself is right, by turn."""
+"""Beside the suites: how often the language model by itself is right, by turn, in the samples of S2."""
+TRAINING_RATES = "rollout-errors.json"
+"""The same of the rollouts that D_MUSIC is made of."""
 
 
 def write_natural_early(recipe: Recipe, file: Path) -> None:
@@ -31,6 +34,31 @@ def write_natural_early(recipe: Recipe, file: Path) -> None:
     wanted = recipe.scale.suite_pairs
     pairs = natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))
     _write(pairs, file, len(whole), wanted)
+
+
+def write_training_rates(recipe: Recipe) -> None:
+    """The error rates of the sides that follow no contrast, in the rollouts of A1.
+
+    Raises:
+        MusicRayError: as the stages that roll out.
+    """
+    file = recipe.world / TRAINING_RATES
+    if not file.exists():
+        found = error_rates([one for _, one in samples(rollouts(recipe, "music"))])
+        write_text(file, json.dumps(found, indent=2) + "\n")
+
+
+def write_natural_preferences(recipe: Recipe) -> None:
+    """Pairs of D with the language model's own errors in final turns; all lists are of the training split.
+
+    Raises:
+        StageError, MusicRayError: as write_natural_early.
+    """
+    file = recipe.world / NATURAL_PREFERENCES
+    if not file.exists():
+        whole, shorter = _said(recipe, "train-samples")
+        ours = [one for one in (*whole, *shorter) if not first_foreign_list(one, "train")]
+        _write(natural_final_errors(ours, equally_full=False), file, len(whole), 0, {"source": "natural"})
 
 
 def write_natural_final(recipe: Recipe, file: Path, name: str) -> None:

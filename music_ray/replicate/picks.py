@@ -37,6 +37,7 @@ def compare_picks(recipe: Recipe, first: Path, second: Path, seed: int) -> pa.Ta
     count = recipe.scale.best_of_n_prompts
     prompts = make(recipe.world / "best_of_n.parquet", lambda: first_messages("best_of_n", count))
     words = [f"best_of_n.prompts={prompts}", f"best_of_n.checker={CHECKER}", "best_of_n.repeat=0"]
+    words.append(recipe.natural_sampling)
     config = recipe.config("picks", "best-of-n", words)
     out = recipe.out / "best-of-n" / f"seed-{seed}"
     result = run_best_of_n(config, [str(first), str(second)], str(out), best_of_n_tools())

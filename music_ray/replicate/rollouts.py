@@ -6,8 +6,9 @@ Every run has a folder below OUT/rollouts and goes on where it was interrupted. 
     last      the same seeds and run seed, contrast in the last turn alone: arm A2
     plain-N   the same seeds and another run seed; the sides that follow no contrast are samples: A4 and A6
     NAME      of the variants: music with one thing changed, for the ablations
-    samples, dev-samples
-              the first messages of suite S2, and others of the development split: natural errors
+    samples, dev-samples, train-samples
+              the first messages of suite S2, others of the development split, others of the training split
+              for D: natural errors, at a temperature of their own
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from music_ray.config import RunConfig
 from music_ray.config.load import apply_overrides, resolve_config
 from music_ray.replicate.scale import Scale
-from music_ray.replicate.world import DEV_OPENINGS, NUM_TURNS, OPENINGS, PREFERENCES
+from music_ray.replicate.world import DEV_OPENINGS, NUM_TURNS, OPENINGS, PREFERENCES, TRAIN_OPENINGS
 from music_ray.run import run_stages
 from music_ray.rundir import RunDir
 from music_ray.schema import Message, count_user_turns
@@ -39,6 +40,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """What the paper leaves open, one change each to the configuration of the run `music`."""
 _SAMPLES: dict[str, tuple[str, Callable[[Scale], int]]] = {
     "samples": (OPENINGS, lambda scale: scale.samples),
+    "train-samples": (TRAIN_OPENINGS, lambda scale: scale.preference_samples),
     "dev-samples": (DEV_OPENINGS, lambda scale: scale.dev_samples),
 }
 """The file of first messages, and how many there are."""
@@ -60,6 +62,11 @@ class Recipe:
         """Folder of the world's files."""
         return self.out / "world"
 
+    @property
+    def natural_sampling(self) -> str:
+        """The override for runs in which the assistant's own errors are looked for."""
+        return f"assistant.sampling.temperature={self.scale.natural_temperature}"
+
     def config(self, folder: str, name: str, words: list[str]) -> RunConfig:
         """The configuration of one run."""
         values = apply_overrides(_copy(self.values), [*self.scale.overrides, *self.overrides, *words])
@@ -78,7 +85,7 @@ def rollouts(recipe: Recipe, name: str) -> RunDir:
     if name in _SAMPLES:
         source, number = _SAMPLES[name]
         count = number(recipe.scale)
-        words.append("data.held_out_fraction=0")
+        words += ["data.held_out_fraction=0", recipe.natural_sampling]
     if name != "music" and name not in VARIANTS:
         words.append(f"contrast.schedule=turns:[{NUM_TURNS}]")
     if name in PLAIN_RUNS:

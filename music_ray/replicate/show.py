@@ -33,10 +33,6 @@ def table(result: dict[str, Any]) -> str:
     off = [arm for arm, value in result["tokens_a_pair"].items() if abs(value / baseline - 1) > 0.02]
     if off:
         lines += ["", f"Not within 2% of A0's tokens a pair of its own: {', '.join(off)}."]
-    rates = ", ".join(
-        f"turn {turn}: {100 * row['wrong'] / max(1, sum(row.values())):.1f}%"
-        for turn, row in result["natural_errors"].items()
-    )
     for selection, by_n in result["best_of_n"].items():
         found = ", ".join(f"{name}: {_interval(one)}" for name, one in by_n.items())
         lines += ["", f"Win rate of A1's picks over A0's, picked by {selection}: {found}."]
@@ -48,8 +44,19 @@ def table(result: dict[str, Any]) -> str:
     for suite, found in result["shortcuts"].items():
         cells = [f"{found[name]:.2f}" for name in ("lengths", "replies", "likeness", "users")]
         lines.append(f"| {suite} | " + " | ".join(cells) + " |")
-    lines += ["", f"Wrong replies of the language model by itself: {rates or 'not looked at'}."]
+    lines += [
+        "",
+        f"Wrong replies of the language model by itself: {_rates(result['natural_errors'])} in the "
+        f"samples of S2; {_rates(result['rollout_errors'])} in the rollouts of A1.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _rates(by_turn: dict[str, dict[str, int]]) -> str:
+    shares = (
+        f"turn {turn} {100 * row['wrong'] / max(1, sum(row.values())):.1f}%" for turn, row in by_turn.items()
+    )
+    return ", ".join(shares) or "not looked at"
 
 
 def _interval(one: dict[str, float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from music_ray.replicate.rollouts import Recipe
-from music_ray.replicate.world import PREFERENCES
+from music_ray.replicate.world import NATURAL_PREFERENCES, PREFERENCES
 from music_ray.run import run_stages
 
 
@@ -19,7 +19,10 @@ def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
     Raises:
         MusicRayError: as the stages.
     """
-    sources = f"[{{path: {recipe.world / PREFERENCES}, name: D}}, {{path: {pairs}, name: {arm}}}]"
+    files = {"D": recipe.world / PREFERENCES, "D-natural": recipe.world / NATURAL_PREFERENCES, arm: pairs}
+    if not recipe.scale.preference_samples:
+        del files["D-natural"]
+    sources = "[" + ", ".join(f"{{path: {file}, name: {name}}}" for name, file in files.items()) + "]"
     words = [f"data.sources={sources}", "mix.include_music=false", f"seed={1000 + seed}"]
     words.append("data.held_out_fraction=0")  # else other pairs would be held out in every arm
     run = run_stages(recipe.config("arms", f"{arm}-{seed}", words), ["seeds", "mix", "train"])

@@ -20,6 +20,8 @@ PREFERENCES = "preferences.parquet"
 MORE = "more-preferences.parquet"
 OPENINGS = "openings.parquet"
 DEV_OPENINGS = "dev-openings.parquet"
+TRAIN_OPENINGS = "train-openings.parquet"
+NATURAL_PREFERENCES = "natural-preferences.parquet"
 NUM_TURNS = 4
 """Turns of the rollouts, and of the pairs that have D_MUSIC's place where no rollout is made."""
 
@@ -33,6 +35,8 @@ def write_world(folder: Path, scale: Scale) -> None:
     make(folder / MORE, lambda: preference_rows(scale.music, run=1, cells=more)[: scale.music])
     if "S2" in scale.suites:
         make(folder / OPENINGS, lambda: opening_rows("S2", scale.samples))
+    if scale.preference_samples:
+        make(folder / TRAIN_OPENINGS, lambda: opening_rows("prompts", scale.preference_samples))
     if scale.dev_samples:
         make(folder / DEV_OPENINGS, lambda: opening_rows("dev", scale.dev_samples))
     for suite in scale.suites:

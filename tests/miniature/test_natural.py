@@ -16,10 +16,10 @@ from music_ray.replicate.shortcuts import lengths
 from tests.miniature.surface import auc
 
 
-def sample(seed):
+def sample(seed, split="suites"):
     """A conversation as a careless model would hold it: each reply is wrong one time in five."""
     rng = random.Random(seed)
-    messages = conversation(seed, rng.choice((3, 4)), split="suites")
+    messages = conversation(seed, rng.choice((3, 4)), split=split)
     for turn in range(1, len(messages) // 2 + 1):
         reply = mistaken(rng.choice(OUTSIDE_CONTRAST), messages, turn, rng) if rng.random() < 0.2 else None
         if reply is not None:
@@ -46,6 +46,19 @@ def test_rejected_is_a_sample_and_chosen_has_its_errors_corrected(samples, pairs
         assert wrong[0] == pair.error_turn and wrong[-1] < pair.num_turns
         assert pair.chosen[::2] == pair.rejected[::2]
         assert pair.chosen[: reply_at(pair.error_turn)] == pair.rejected[: reply_at(pair.error_turn)]
+
+
+def test_cells_need_not_be_equally_full(samples):
+    equal = Counter(pair.num_turns for pair in natural_final_errors(samples))
+    found = natural_final_errors(samples, equally_full=False)
+    more = Counter(pair.num_turns for pair in found)
+    assert len(set(equal.values())) == 1
+    assert min(more.values()) == equal[1] and sum(more.values()) > sum(equal.values())
+    seen = defaultdict(Counter)
+    for pair in found:
+        (chosen, rejected, _), _ = counts(pair.chosen, pair.rejected)
+        seen[pair.num_turns][chosen[:2], rejected[:2]] += 1
+    assert all(cell[two, one] == number for cell in seen.values() for (one, two), number in cell.items())
 
 
 def test_cells_and_lengths_are_balanced(pairs):

@@ -8,10 +8,17 @@ import pytest
 
 from music_ray.errors import StageError
 from music_ray.miniature.check import wrong_turns
+from music_ray.miniature.split_gate import first_foreign_list
 from music_ray.replicate import natural_suites
-from music_ray.replicate.natural_suites import RATES, write_natural_early, write_natural_final
+from music_ray.replicate.natural_suites import (
+    RATES,
+    write_natural_early,
+    write_natural_final,
+    write_natural_preferences,
+)
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.scale import SHORT
+from music_ray.replicate.world import NATURAL_PREFERENCES
 from music_ray.schema import count_user_turns
 from tests.miniature.test_natural import sample
 
@@ -54,6 +61,23 @@ def test_final_errors_are_in_the_last_turn_and_bear_their_suite_s_name(
     assert {row["source"] for row in rows} == {"dev_natural"}
     assert {(row["num_turns"], row["error_turn"]) for row in rows} == {(1, 1), (2, 2), (3, 3), (4, 4)}
     assert all(wrong_turns(row["rejected"]) == [row["num_turns"]] for row in rows)
+
+
+def test_natural_pairs_of_d_are_final_turns_with_lists_of_the_training_split(
+    recipe: Recipe, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = [sample(seed, "train" if seed % 3 else "suites") for seed in range(1500)]
+    monkeypatch.setattr(natural_suites, "samples", lambda run: list(enumerate(mixed)))
+    monkeypatch.setattr(natural_suites, "shorter_samples", lambda run: [])
+    write_natural_preferences(recipe)
+    rows = pq.read_table(recipe.world / NATURAL_PREFERENCES).to_pylist()
+    assert said == ["train-samples"]
+    assert len(rows) > 100
+    assert all(wrong_turns(row["rejected"]) == [row["num_turns"]] for row in rows)
+    assert all(wrong_turns(row["chosen"]) == [] for row in rows)
+    assert not any(first_foreign_list(row["rejected"], "train") for row in rows)
+    write_natural_preferences(recipe)
+    assert said == ["train-samples"]  # what is there stays
 
 
 def test_samples_without_errors_are_said(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
