@@ -14,7 +14,6 @@ from music_ray.progress import say
 from music_ray.replicate.record import write_text
 from music_ray.replicate.rollouts import Recipe, rollouts, samples, shorter_samples
 from music_ray.replicate.world import NATURAL_PREFERENCES, make
-from music_ray.schema import Message
 
 RATES = "natural-errors.json"
 """Beside the suites: how often the language model by itself is right, by turn, in the samples of S2."""
@@ -29,7 +28,10 @@ def write_natural_early(recipe: Recipe, file: Path) -> None:
         StageError: no natural error of every kind.
         MusicRayError: as the stages that roll out.
     """
-    whole, shorter = _said(recipe, "samples")
+    run = rollouts(recipe, "samples")
+    whole = [one for _, one in samples(run)]
+    # The same conversations without their last turn: S2 has both lengths, and its clusters know what is one.
+    shorter = [one for _, one in shorter_samples(run)]
     write_text(recipe.world / RATES, json.dumps(error_rates(whole), indent=2) + "\n")
     wanted = recipe.scale.suite_pairs
     pairs = natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))
@@ -56,9 +58,9 @@ def write_natural_preferences(recipe: Recipe) -> None:
     """
     file = recipe.world / NATURAL_PREFERENCES
     if not file.exists():
-        whole, shorter = _said(recipe, "train-samples")
-        ours = [one for one in (*whole, *shorter) if not first_foreign_list(one, "train")]
-        _write(natural_final_errors(ours, equally_full=False), file, len(whole), 0, {"source": "natural"})
+        found = [one for _, one in samples(rollouts(recipe, "train-samples"))]
+        ours = [one for one in found if not first_foreign_list(one, "train")]
+        _write(natural_final_errors(ours, equally_full=False), file, len(found), 0, {"source": "natural"})
 
 
 def write_natural_final(recipe: Recipe, file: Path, name: str) -> None:
@@ -67,16 +69,10 @@ def write_natural_final(recipe: Recipe, file: Path, name: str) -> None:
     Raises:
         StageError, MusicRayError: as write_natural_early.
     """
-    whole, shorter = _said(recipe, "dev-samples")
+    found = [one for _, one in samples(rollouts(recipe, "dev-samples"))]
     wanted = min(1000, recipe.scale.suite_pairs)
-    pairs = natural_final_errors([*whole, *shorter], per_cell=-(-wanted // len(FINAL)))
-    _write(pairs, file, len(whole), wanted, {"source": name})
-
-
-def _said(recipe: Recipe, name: str) -> tuple[list[list[Message]], list[list[Message]]]:
-    """Samples of four turns and, from the same rollouts, of three: S2 has conversations of both lengths."""
-    run = rollouts(recipe, name)
-    return [one for _, one in samples(run)], [one for _, one in shorter_samples(run)]
+    pairs = natural_final_errors(found, per_cell=-(-wanted // len(FINAL)))
+    _write(pairs, file, len(found), wanted, {"source": name})
 
 
 def _write(

@@ -41,6 +41,8 @@ class Scale:
     natural_temperature: float = 1.4
     """The assistant's sampling temperature where its own errors are looked for: samples and best-of-N. At 1 a
     third of them is what the language model does not know (docs/explanation/miniature.md)."""
+    new_layers: int = 2
+    """Layers that reward models have on top of the language model's (music_ray/miniature/deepen.py)."""
     best_of_n_prompts: int = 0
     """First messages of best-of-N, for the models of each training seed; 0 leaves it out."""
     suites: tuple[str, ...] = SUITES
@@ -55,11 +57,11 @@ SMOKE = Scale(
 )  # fmt: skip
 """Does the whole road in minutes; shows a direction, and nothing of sizes."""
 SHORT = Scale(
-    "short", SHORT_ARMS, 1, preferences=30_000, music=12_000, rollouts=30_000, preference_samples=30_000,
+    "short", SHORT_ARMS, 1, preferences=20_000, music=8_000, rollouts=20_000, preference_samples=30_000,
     samples=21_000, dev_samples=4_000, suite_pairs=1_500, best_of_n_prompts=200,
 )  # fmt: skip
 FULL = Scale(
-    "full", ARMS, 5, preferences=30_000, music=12_000, rollouts=30_000, preference_samples=30_000,
+    "full", ARMS, 5, preferences=20_000, music=8_000, rollouts=20_000, preference_samples=30_000,
     samples=75_000, dev_samples=10_000, suite_pairs=5_000, best_of_n_prompts=400,
 )  # fmt: skip
 ABLATIONS = replace(

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from music_ray.miniature.deepen import deepen
+from music_ray.models import resolve_model
+from music_ray.progress import say
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.world import NATURAL_PREFERENCES, PREFERENCES
 from music_ray.run import run_stages
+
+
+def base_model(recipe: Recipe) -> Path:
+    """What every reward model begins as: train.base_model with the scale's new layers on top."""
+    folder = recipe.out / "base-model"
+    if not folder.exists():
+        model = resolve_model(recipe.config("arms", "base-model", []).train.base_model)
+        deepen(model, folder, recipe.scale.new_layers)
+        say(f"base-model: {model} with {recipe.scale.new_layers} layers more")
+    return folder
 
 
 def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
@@ -23,7 +36,12 @@ def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
     if not recipe.scale.preference_samples:
         del files["D-natural"]
     sources = "[" + ", ".join(f"{{path: {file}, name: {name}}}" for name, file in files.items()) + "]"
-    words = [f"data.sources={sources}", "mix.include_music=false", f"seed={1000 + seed}"]
-    words.append("data.held_out_fraction=0")  # else other pairs would be held out in every arm
+    words = [
+        f"data.sources={sources}",
+        "data.held_out_fraction=0",  # else other pairs would be held out in every arm
+        "mix.include_music=false",
+        f"train.base_model={base_model(recipe)}",
+        f"seed={1000 + seed}",
+    ]
     run = run_stages(recipe.config("arms", f"{arm}-{seed}", words), ["seeds", "mix", "train"])
     return Path(run.display("model"))

@@ -1,5 +1,6 @@
 """Which configuration every run of a replication gets."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,4 +73,6 @@ def test_every_arm_is_trained_on_d_with_its_natural_errors_and_on_its_own_pairs(
     train_arm(recipe, "A2", recipe.out / "A2.parquet", 3)
     assert [one.name for one in found[0].data.sources] == names
     assert found[0].seed == 1003
+    assert found[0].train.base_model == str(recipe.out / "base-model")
+    assert json.loads((recipe.out / "base-model" / "config.json").read_text())["num_hidden_layers"] == 6
     assert found[0].data.held_out_fraction == 0
