@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replicate replicate-full replicate-ablations miniature-lm test check docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-train faults
+.PHONY: help setup demo replicate replicate-full replicate-ablations miniature-lm test check audit docs fmt lock clean bench-contrasts bench-generate bench-memory bench-scale bench-score bench-stages bench-train chaos faults
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-generate: setup ## Rollouts beside vLLM's own LLM class and ray.data.llm, 
 bench-scale: setup ## What everything but the model costs: 100,000 seeds, a restart, ten million ids (25 minutes)
 	$(PY) -m music_ray.bench.scale
 
+bench-stages: setup ## Memory and time of the stages that run in the driver, by rows (10 minutes)
+	$(PY) -m music_ray.bench.stages
+
 bench-train: setup ## Training steps beside TRL's RewardTrainer; packed, padded, prefix shared or not (30 minutes)
 	$(PY) -m music_ray.bench.train $(if $(PAIRS),--pairs $(PAIRS))
 
@@ -48,13 +51,20 @@ bench-score: setup ## Scores by vLLM's pooling runner beside transformers (10 mi
 bench-memory: setup ## The memory that training takes beside what the plan says (10 minutes)
 	$(PY) -m music_ray.bench.memory
 
-faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (15 minutes)
-	$(PY) -m pytest -m "slow and faults" tests/generate tests/engines tests/reward tests/submit
+chaos: setup ## Kill nodes, workers and drivers at random for minutes, then count; MINUTES=10 SEED=0 (40 minutes)
+	$(PY) -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-check: setup ## Lint, formatting and types; changes nothing
+faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (15 minutes)
+	$(PY) -m pytest -m "slow and faults" tests/chaos tests/generate tests/engines tests/reward tests/submit tests/security tests/test_placement.py tests/test_run_on_s3_faults.py
+
+check: setup ## Lint with bandit's rules, formatting, types; what `make audit` finds as a warning
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	@VENV="$(VENV)" cluster/audit.sh --warn
+
+audit: setup ## Known vulnerabilities of the locked packages, by pip-audit (asks pypi.org)
+	@VENV="$(VENV)" cluster/audit.sh
 
 docs: setup ## Write docs/reference/configuration.md from the configuration's classes
 	$(PY) -m music_ray.config.reference > docs/reference/.configuration.md

@@ -8,10 +8,12 @@ setting RAY_AUTH_MODE after `import ray` would reach its server but not this pro
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from music_ray.capacity import autoscaled_groups, fit_beside_a_cpu, how_many_fit, nodes_of, totals
 from music_ray.config import EngineConfig, RunConfig
 from music_ray.config.labels import shown
 from music_ray.errors import EnvironmentLacksError
@@ -31,6 +33,8 @@ def ensure_ray(config: RunConfig) -> None:
         # Ray replaces 127.0.0.1 by the machine's own address and listens on all of its interfaces, unless
         # it is told that it makes no cluster; it reads that when it is imported.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # gloo listens on the address that the machine's name has, unless it is told which interface to take.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     import ray
 
     if ray.is_initialized():
@@ -102,19 +106,62 @@ def check_pool(engine: EngineConfig, key: str, task: str) -> None:
     """
     check_labels(engine.node_labels, f"{key}.node_labels")
     number = engine.min_engines
-    check_resources(
-        {"CPU": number * engine.cpus_per_engine + 1, "GPU": number * engine.gpus_per_engine},
-        f"{key}.min_engines ({number}), with 1 CPU to {task},",
+    what = f"{key}.min_engines ({number}), with 1 CPU to {task},"
+    remedy = (
         f"lower {key}.min_engines, {key}.cpus_per_engine or {key}.gpus_per_engine, raise ray.num_cpus, or "
-        "add nodes",
-        engine.node_labels,
+        "add nodes"
+    )
+    each = {"CPU": engine.cpus_per_engine, "GPU": float(engine.gpus_per_engine)}
+    wanted = {"CPU": number * engine.cpus_per_engine + 1, "GPU": number * each["GPU"]}
+    check_resources(wanted, what, remedy, engine.node_labels)
+    check_each(each, number, "engine", remedy, engine.node_labels, beside_a_cpu=True)
+
+
+def check_each(
+    each: Mapping[str, float],
+    number: int,
+    what: str,
+    remedy: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    beside_a_cpu: bool = False,
+) -> None:
+    """Refuses at once parts that the cluster has enough for in all, but of which each must be on one node.
+
+    Args:
+        each: what one of them asks for, in Ray's names.
+        what: what one of them is, e.g. 'engine'.
+        remedy: what the user can change.
+        labels: what the nodes must have that count; all nodes count without.
+        beside_a_cpu: one CPU more must stay free.
+
+    Raises:
+        EnvironmentLacksError: fewer find room, and the autoscaler may not add nodes that change it.
+    """
+    groups = autoscaled_groups()
+    if groups == [] or not any(each.values()):  # whatever is needed may be added
+        return
+    there = [node["Resources"] for node in _nodes() if (labels or {}).items() <= node["Labels"].items()]
+    possible = nodes_of(groups or (), labels or {}, number + 1)
+    count = fit_beside_a_cpu if beside_a_cpu else how_many_fit
+    fit = max(count(each, there, number), count(each, possible, number))
+    if fit >= number:
+        return
+    asks = " and ".join(f"{amount:g} {name}s" for name, amount in each.items() if amount)
+    where = f" with {shown(labels)}" if labels else ""
+    if not how_many_fit(each, [*there, *possible], 1):
+        raise EnvironmentLacksError(
+            f"each {what} asks for {asks} on one node, and no node{where} has so much: {remedy}"
+        )
+    beside = ", beside the CPU that stays free," if beside_a_cpu else ""
+    raise EnvironmentLacksError(
+        f"each {what} asks for {asks} on one node, and the nodes{where} have room{beside} for {fit} of "
+        f"{number}: {remedy}"
     )
 
 
 def check_labels(labels: dict[str, str], key: str) -> None:
-    """Refuses at once node labels that no node of a cluster without an autoscaler has.
-
-    What labels an autoscaler's nodes would have, Ray does not tell.
+    """Refuses at once node labels that no node has, and none that an autoscaler says it may add.
 
     Args:
         labels: what every node must have that is to be used; nothing is checked where they are empty.
@@ -123,7 +170,8 @@ def check_labels(labels: dict[str, str], key: str) -> None:
     Raises:
         EnvironmentLacksError: no node has all of them, and none can be added.
     """
-    if not labels or _possible_resources():
+    groups = autoscaled_groups() if labels else []
+    if groups == [] or any(group.may_have(labels) for group in groups or ()):
         return
     if problem := label_problem(labels, key, [node["Labels"] for node in _nodes()]):
         raise EnvironmentLacksError(problem)
@@ -148,10 +196,10 @@ def largest_cluster(labels: Mapping[str, str] | None = None) -> dict[str, float]
     """Resources that are there, or that an autoscaler says it may add up to.
 
     Args:
-        labels: only nodes that have them count among those that are there. What an autoscaler may add counts
-            whole: Ray does not tell the labels of that.
+        labels: only nodes that have them count. Of what an autoscaler may add whose labels are not known, all
+            counts.
     """
-    there, possible = present_resources(labels), _possible_resources()
+    there, possible = present_resources(labels), _possible_resources(labels)
     return {
         name: max(there.get(name, 0.0), possible.get(name, 0.0)) for name in there.keys() | possible.keys()
     }
@@ -159,16 +207,17 @@ def largest_cluster(labels: Mapping[str, str] | None = None) -> dict[str, float]
 
 def present_resources(labels: Mapping[str, str] | None = None) -> dict[str, float]:
     """Resources of the nodes that are there and have all these labels, in Ray's names."""
-    import ray
-
-    if not labels:
-        return {name: float(amount) for name, amount in ray.cluster_resources().items()}
     total: dict[str, float] = {}
     for node in _nodes():
-        if labels.items() <= node["Labels"].items():
+        if (labels or {}).items() <= node["Labels"].items():
             for name, amount in node["Resources"].items():
                 total[name] = total.get(name, 0.0) + amount
     return total
+
+
+def is_this_machine() -> bool:
+    """Whether the cluster is this machine alone: its nodes know each other by 127.0.0.1."""
+    return all(node["NodeManagerAddress"].startswith("127.") for node in _nodes())
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -177,12 +226,24 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _possible_resources() -> dict[str, float]:
-    """What an autoscaler may grow the cluster to; empty where there is none."""
-    from ray._private.state import state
+def _possible_resources(labels: Mapping[str, str] | None) -> dict[str, float]:
+    """What an autoscaler may grow the cluster to; empty where there is none, boundless where it won't say."""
+    groups = autoscaled_groups()
+    if groups == []:
+        return {"CPU": math.inf, "GPU": math.inf}
+    return totals(group for group in groups or () if group.may_have(labels or {}))
 
-    possible = state.get_max_resources_from_cluster_config() or {}
-    return {name: float(amount) for name, amount in possible.items()}
+
+def read_parquet_in_tasks(context: Any) -> None:
+    """Has Ray Data read Parquet with tasks, which are tried again when their node is lost.
+
+    Ray 2.60 would read footers in 32 actors first, a process each, which nobody starts again: a node that is
+    lost with one of them ends the job.
+
+    Args:
+        context: Ray Data's DataContext.
+    """
+    context.use_datasource_v2 = False
 
 
 def worker_config(config: RunConfig) -> RunConfig:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from music_ray import ray_session
+from music_ray.capacity import NodeGroup
 from music_ray.config import RunConfig
 from music_ray.config.load import apply_overrides, resolve_config
 from music_ray.errors import EnvironmentLacksError
@@ -18,8 +19,15 @@ def config_of(*overrides: str) -> RunConfig:
     return resolve_config(apply_overrides({"name": "r"}, overrides))
 
 
+def on_nodes(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+    """A cluster of these nodes without an autoscaler."""
+    there = [{"Alive": True, "Labels": {}, "Resources": resources} for resources in nodes]
+    monkeypatch.setattr(ray_session, "_nodes", lambda: there)
+    monkeypatch.setattr(ray_session, "autoscaled_groups", lambda: None)
+
+
 def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 2.0, "memory": 1e9})
+    on_nodes(monkeypatch, {"CPU": 2.0, "memory": 1e9})
     ray_session.check_resources({"CPU": 2.0, "GPU": 0.0}, "x", "y")
     with pytest.raises(EnvironmentLacksError) as caught:
         ray_session.check_resources({"CPU": 2.0, "GPU": 8.0}, "engine.min_engines (8)", "lower it")
@@ -29,7 +37,7 @@ def test_what_the_cluster_could_never_place_is_refused(monkeypatch: pytest.Monke
 
 
 def test_engines_must_leave_a_cpu_to_read_what_they_work_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 2.0})
+    on_nodes(monkeypatch, {"CPU": 2.0})
     ray_session.check_pool(config_of().engine, "engine", "read seeds")
     two = config_of("engine.min_engines=2", "engine.max_engines=2").engine
     with pytest.raises(
@@ -40,9 +48,9 @@ def test_engines_must_leave_a_cpu_to_read_what_they_work_on(monkeypatch: pytest.
 
 def test_a_pool_that_is_too_large_names_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = config_of("engine.min_engines=2", "engine.max_engines=2", "engine.cpus_per_engine=1.5").engine
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 4.0})
+    on_nodes(monkeypatch, {"CPU": 4.0})
     ray_session.check_pool(engine, "engine", "read seeds")
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 3.0})
+    on_nodes(monkeypatch, {"CPU": 3.0})
     with pytest.raises(EnvironmentLacksError) as caught:
         ray_session.check_pool(engine, "pairs.judge.engine", "read pairs")
     assert str(caught.value) == (
@@ -50,7 +58,7 @@ def test_a_pool_that_is_too_large_names_its_keys(monkeypatch: pytest.MonkeyPatch
         "lower pairs.judge.engine.min_engines, pairs.judge.engine.cpus_per_engine or "
         "pairs.judge.engine.gpus_per_engine, raise ray.num_cpus, or add nodes"
     )
-    monkeypatch.setattr(ray_session, "largest_cluster", lambda labels=None: {"CPU": 9.0, "GPU": 1.0})
+    on_nodes(monkeypatch, {"CPU": 9.0, "GPU": 1.0})
     on_gpus = engine.model_copy(update={"gpus_per_engine": 1.0})
     with pytest.raises(EnvironmentLacksError, match=r"to read seeds, asks for 2 GPUs, the cluster has 1: "):
         ray_session.check_pool(on_gpus, "engine", "read seeds")
@@ -82,7 +90,7 @@ NODES = [
 def test_only_nodes_with_the_labels_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines that hold all CPUs of the only nodes that they may use would wait for ever for their reader."""
     monkeypatch.setattr(ray_session, "_nodes", lambda: NODES)
-    monkeypatch.setattr(ray_session, "_possible_resources", dict)
+    monkeypatch.setattr(ray_session, "autoscaled_groups", lambda: None)
     assert ray_session.present_resources({"zone": "a"}) == {"CPU": 3.0, "GPU": 1.0}
     engine = config_of("engine.node_labels.zone=a", "engine.cpus_per_engine=2").engine
     ray_session.check_pool(engine, "engine", "read seeds")
@@ -97,10 +105,49 @@ def test_only_nodes_with_the_labels_count(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_an_autoscaler_may_add_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_session, "_nodes", lambda: NODES)
-    monkeypatch.setattr(ray_session, "_possible_resources", lambda: {"CPU": 8.0})
+    labels = {"zone": "c"}
+    monkeypatch.setattr(ray_session, "autoscaled_groups", lambda: [NodeGroup({"CPU": 4.0}, 2, labels)])
     assert ray_session.largest_cluster({"zone": "c"}) == {"CPU": 8.0}
-    assert ray_session.largest_cluster({"zone": "a"}) == {"CPU": 8.0, "GPU": 1.0}
+    assert ray_session.largest_cluster({"zone": "a"}) == {"CPU": 3.0, "GPU": 1.0}
+    assert ray_session.largest_cluster() == {"CPU": 67.0, "GPU": 1.0}
     ray_session.check_pool(config_of("engine.node_labels.zone=c").engine, "engine", "read seeds")
+    with pytest.raises(EnvironmentLacksError, match=r"^engine\.node_labels asks for nodes with zone=d, and"):
+        ray_session.check_pool(config_of("engine.node_labels.zone=d").engine, "engine", "read seeds")
+    # A managed platform says what it may add, and not how that is labelled.
+    monkeypatch.setattr(ray_session, "autoscaled_groups", lambda: [NodeGroup({"CPU": 4.0}, 2)])
+    ray_session.check_pool(config_of("engine.node_labels.zone=d").engine, "engine", "read seeds")
+
+
+def test_an_engine_must_find_its_room_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes of two CPUs are no node of three: Ray would wait for one for ever."""
+    wide = config_of("engine.cpus_per_engine=3").engine
+    on_nodes(monkeypatch, {"CPU": 2.0}, {"CPU": 2.0})
+    with pytest.raises(EnvironmentLacksError) as caught:
+        ray_session.check_pool(wide, "engine", "read seeds")
+    assert str(caught.value) == (
+        "each engine asks for 3 CPUs on one node, and no node has so much: lower engine.min_engines, "
+        "engine.cpus_per_engine or engine.gpus_per_engine, raise ray.num_cpus, or add nodes"
+    )
+    on_nodes(monkeypatch, {"CPU": 3.0}, {"CPU": 1.0})
+    ray_session.check_pool(wide, "engine", "read seeds")
+    on_nodes(monkeypatch, {"CPU": 3.0}, {"CPU": 0.5}, {"CPU": 0.5})
+    with pytest.raises(
+        EnvironmentLacksError, match="the nodes have room, beside the CPU that stays free, for 0 of 1: lower"
+    ):
+        ray_session.check_pool(wide, "engine", "read seeds")
+
+
+def test_an_autoscaler_that_does_not_say_what_it_may_add_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that begins with its head alone, which carries nothing."""
+    on_nodes(monkeypatch, {})
+    with pytest.raises(EnvironmentLacksError, match="asks for 2 CPUs, the cluster has 0: lower"):
+        ray_session.check_pool(config_of().engine, "engine", "read seeds")
+    monkeypatch.setattr(ray_session, "autoscaled_groups", list)
+    on_gpus = config_of("engine.gpus_per_engine=8", "engine.tensor_parallel_size=8").engine
+    ray_session.check_pool(on_gpus, "engine", "read seeds")
+    monkeypatch.setattr(ray_session, "autoscaled_groups", lambda: [NodeGroup({"CPU": 4.0}, 1)])
+    with pytest.raises(EnvironmentLacksError, match="asks for 8 GPUs, the cluster has 0: lower"):
+        ray_session.check_pool(on_gpus, "engine", "read seeds")
 
 
 def test_paths_for_other_processes_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

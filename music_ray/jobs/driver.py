@@ -23,7 +23,7 @@ from music_ray.jobs.room import rows_expected
 from music_ray.jobs.teller import Teller
 from music_ray.jobs.usage import write_usage
 from music_ray.jobs.watch import Stop, Watch
-from music_ray.ray_session import present_resources, worker_config
+from music_ray.ray_session import present_resources, read_parquet_in_tasks, worker_config
 from music_ray.rundir import RunDir
 
 LOOK_SECONDS = 0.5
@@ -184,6 +184,7 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
     # For all of the graph: of the actors alone it would bind them, but not what Ray Data asks the autoscaler
     # for when the pool is to grow. Set in any case: the context is the process's, with other jobs before.
     context.execution_options.label_selector = dict(engine.node_labels) or None
+    read_parquet_in_tasks(context)
     rows = ray.data.read_parquet(inputs, filesystem=run.fs)
     if len(done):
         # In the object store once: as an argument it would travel with every task.

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from music_ray.capacity import Waiting
 from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS
 from music_ray.jobs.watch import Stop, Watch
 from music_ray.progress import duration, say
@@ -96,16 +97,18 @@ class Teller:
     def _tell(self) -> None:
         from ray.exceptions import GetTimeoutError, RayError
 
+        waiting = Waiting(self._name)
         while not self._over.wait(TELL_SECONDS):
             try:
                 totals = self.look()
+                no_room = waiting.news() if self._first_answer is None else []
             except GetTimeoutError:  # a busy machine: the next time
                 continue
             except RayError:  # Ray is on its way down; the driver's main thread says why
                 return
             self.record(totals)
             now = time.monotonic()
-            for line in (*self.news(totals, now), self.line(totals, now)):
+            for line in (*self.news(totals, now), *no_room, self.line(totals, now)):
                 say(line)
             for watch in self._watches:
                 if self.stop is None and (stop := watch.on_totals(totals)):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from music_ray.chat import ChatFormat
 from music_ray.config import TrainConfig
-from music_ray.ray_session import ensure_ray
+from music_ray.ray_session import ensure_ray, read_parquet_in_tasks
 from music_ray.reward.truncate import cut_to_fit
 from music_ray.rundir import RunDir
 from music_ray.schema import Message
@@ -91,6 +91,7 @@ def tokenised_by_ray(run: RunDir, chat: ChatFormat, files: list[str]) -> Iterato
     import ray
 
     context = ray.data.DataContext.get_current()
+    read_parquet_in_tasks(context)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.label_selector = None  # an engine's, of a job before in this process

@@ -59,11 +59,11 @@ class FaultyRun:
         config.write_text(json.dumps(self.values))
         return [sys.executable, "-m", "music_ray", stage, str(config)]
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, stage: str = "generate") -> subprocess.Popen[str]:
         """A driver in the background; what it says goes to a file."""
         with (self.folder / f"driver-{len(self.drivers)}.log").open("w") as log:
             driver = subprocess.Popen(
-                self.command("generate"),
+                self.command(stage),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -79,9 +79,9 @@ class FaultyRun:
         """What the last driver said."""
         return (self.folder / f"driver-{len(self.drivers) - 1}.log").read_text()
 
-    def finish(self) -> None:
+    def finish(self, stage: str = "generate") -> None:
         """Brings the stage to its end by the same command, and waits for it."""
-        driver = self.start()
+        driver = self.start(stage)
         assert driver.wait(timeout=500) == 0, self.said()
 
     def flushed(self) -> set[int]:

@@ -55,6 +55,8 @@ class RayHead:
     ports: dict[str, int] = field(
         default_factory=lambda: dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     )
+    options: list[str] = field(default_factory=list)
+    """More options of `ray start`; a later one goes before an earlier one."""
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class RayHead:
                         "--min-worker-port=0",
                         "--max-worker-port=0",
                         *places,
+                        *self.options,
                     ),
                 ],
                 stdin=subprocess.DEVNULL,
