@@ -21,12 +21,17 @@ import pyarrow.parquet as pq
 
 from music_ray.errors import InputError
 from music_ray.rundir import open_filesystem
+from music_ray.storage import below, is_of_store, open_input
 
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 SUFFIXES = (".parquet", *JSON_SUFFIXES)
 DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 """What reading a truncated, damaged, unreadable or vanished file raises."""
+REFUSALS = "gates.jsonl"
+"""Lies beside the pairs in a run's pairs/, and holds none."""
 _BATCH_ROWS = 256
+_READ_BYTES = 2**20
+"""On an object store every read is a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class DataFile:
 def find_files(location: str, remedy: str) -> list[DataFile]:
     """The data files at a location: the one that it names, or all below a folder in the order of names.
 
-    Names that begin with a dot or an underscore are not data.
+    Names that begin with a dot or an underscore are not data, nor are a run's own refusals.
 
     Args:
         location: a local path or a URI.
@@ -87,17 +92,19 @@ def find_files(location: str, remedy: str) -> list[DataFile]:
             )
         return [DataFile(filesystem, path, location)]
     infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    below = sorted(
+    inside = sorted(
         entry.path[len(path) :].strip("/")
         for entry in infos
         if entry.type == pafs.FileType.File and entry.path.endswith(SUFFIXES)
     )
-    files = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    files = [
+        name
+        for name in inside
+        if not any(part.startswith((".", "_")) or part == REFUSALS for part in name.split("/"))
+    ]
     if not files:
         raise InputError(f"the folder {location} holds no {', '.join(SUFFIXES)} file: name another one")
-    return [
-        DataFile(filesystem, f"{path.rstrip('/')}/{name}", f"{location.rstrip('/')}/{name}") for name in files
-    ]
+    return [DataFile(filesystem, f"{path.rstrip('/')}/{name}", below(location, name)) for name in files]
 
 
 def _file_info(filesystem: pafs.FileSystem, path: str, location: str) -> pafs.FileInfo:
@@ -117,10 +124,13 @@ def naming_damage(name: str, remedy: str = "name another file") -> Iterator[None
 
     Raises:
         InputError: the file can't be read to its end.
+        OSError: an object store failed.
     """
     try:
         yield
     except DAMAGE as error:
+        if is_of_store(error):
+            raise
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"cannot read {name}: {cause}; restore it or {remedy}") from None
 
@@ -132,13 +142,13 @@ def file_rows(file: DataFile, columns: Sequence[str]) -> Iterator[RawRow]:
 
 def parquet_columns(file: DataFile) -> list[str]:
     """Names of a Parquet file's columns; only its end is read."""
-    with file.filesystem.open_input_file(file.path) as handle:
+    with open_input(file.filesystem, file.path) as handle:
         return pq.ParquetFile(handle).schema_arrow.names
 
 
 def parquet_rows(file: DataFile, columns: Sequence[str]) -> Iterator[RawRow]:
     """Rows of a Parquet file: the columns alone, those of them that it has. A file of no bytes has none."""
-    with file.filesystem.open_input_file(file.path) as handle:
+    with open_input(file.filesystem, file.path) as handle:
         if handle.size() == 0:
             return
         parquet = pq.ParquetFile(handle)
@@ -175,9 +185,8 @@ def _batch_values(batch: pa.RecordBatch) -> list[dict[str, Any] | UnicodeDecodeE
 
 def json_file_rows(file: DataFile) -> Iterator[RawRow]:
     """Rows of a file of JSON lines, plain or gzipped."""
-    # compression=None: pyarrow would guess from the name, but only Python's gzip names what is damaged.
-    with file.filesystem.open_input_stream(file.path, compression=None) as stream:
-        lines = io.BufferedReader(cast(io.RawIOBase, stream))
+    with open_input(file.filesystem, file.path) as stream:
+        lines = io.BufferedReader(cast(io.RawIOBase, stream), _READ_BYTES)
         if not file.path.endswith(".gz"):
             yield from json_lines(file.name, lines)
             return

@@ -23,6 +23,7 @@ import pyarrow.fs as pafs
 
 from music_ray.errors import RunFolderError
 from music_ray.progress import say
+from music_ray.storage import open_input, put
 
 LEASE_SECONDS = 60.0
 """How long a lease lasts that nobody renews. Machines' clocks must agree within a few seconds."""
@@ -91,8 +92,11 @@ class StoreLease:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join(timeout=self._seconds)
-        if self._read().get("token") == self._token:
-            self._fs.delete_file(self._path)
+        try:
+            if self._read().get("token") == self._token:
+                self._fs.delete_file(self._path)
+        except OSError as error:  # how the command ended is what its user must hear, not this
+            say(f"{self._folder}: the lease could not be given back ({error}), it ends by itself")
 
     def _renew(self) -> None:
         while not self._over.wait(self._seconds / _RENEWALS):
@@ -110,7 +114,7 @@ class StoreLease:
         if self._fs.get_file_info(self._path).type == pafs.FileType.NotFound:
             return {}
         try:
-            with self._fs.open_input_file(self._path) as handle:
+            with open_input(self._fs, self._path) as handle:
                 lease = json.loads(handle.read())
         except (FileNotFoundError, ValueError):  # given back, or half written, at this very moment
             return {}
@@ -118,8 +122,7 @@ class StoreLease:
 
     def _write(self) -> None:
         lease = {"token": self._token, "who": _me(), "renewed": time.time()}
-        with self._fs.open_output_stream(self._path) as stream:
-            stream.write(json.dumps(lease).encode())
+        put(self._fs, self._path, json.dumps(lease).encode())
 
 
 def _me() -> str:

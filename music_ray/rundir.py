@@ -28,6 +28,7 @@ from music_ray.identity import identity_difference, identity_of, same_keys, same
 from music_ray.prompts import prompt_hash
 from music_ray.provenance import git_commit, versions
 from music_ray.run_lock import StoreLease, lock_file
+from music_ray.storage import below, is_of_store, move_folder, open_input, put, with_retries
 
 STAGES = ("seeds", "generate", "pairs", "mix", "train", "evaluate", "report")
 FOLDERS = {
@@ -48,7 +49,7 @@ class RunDir:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.fs, self.root = open_filesystem(_below(config.runs_dir, config.name))
+        self.fs, self.root = open_filesystem(below(config.runs_dir, config.name))
         self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
 
     # -- paths and files ---------------------------------------------------------------------------
@@ -59,7 +60,7 @@ class RunDir:
 
     def display(self, *parts: str) -> str:
         """A path inside the folder, as the user would type it."""
-        return _below(self.config.runs_dir, self.config.name, *parts)
+        return below(self.config.runs_dir, self.config.name, *parts)
 
     def exists(self, *parts: str) -> bool:
         """Whether a file or folder is there."""
@@ -99,10 +100,12 @@ class RunDir:
         Raises:
             InputError: the file is damaged, or was written by a newer music_ray.
         """
-        with self.fs.open_input_file(path) as handle:
+        with open_input(self.fs, path) as handle:
             try:
                 file = pq.ParquetFile(handle)
             except (pa.ArrowInvalid, OSError) as error:
+                if is_of_store(error):
+                    raise
                 reason = " ".join(str(error).split())
                 raise InputError(
                     f"{path} is not a readable Parquet file ({reason}): remove it and run the stage again"
@@ -124,8 +127,7 @@ class RunDir:
         """Local: temporary file, fsync, rename. Object store: one PUT, which is atomic there."""
         path = self.path(*parts)
         if not self.is_local:
-            with self.fs.open_output_stream(path) as stream:
-                stream.write(content)
+            put(self.fs, path, content)
             return path
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +149,7 @@ class RunDir:
 
     def read_bytes(self, *parts: str) -> bytes:
         """A file of this folder."""
-        with self.fs.open_input_file(self.path(*parts)) as handle:
+        with open_input(self.fs, self.path(*parts)) as handle:
             return handle.read()
 
     def clear(self, *parts: str) -> None:
@@ -165,11 +167,8 @@ class RunDir:
             target = f"{name}-{tag}-{number}"
         if self.is_local:
             self.fs.move(self.path(name), self.path(target))
-        else:  # Object stores can't move folders: they have none, only keys.
-            pafs.copy_files(
-                self.path(name), self.path(target), source_filesystem=self.fs, destination_filesystem=self.fs
-            )
-            self.clear(name)
+        else:
+            move_folder(self.fs, self.path(name), self.path(target))
         return self.display(target)
 
     # -- the manifest ------------------------------------------------------------------------------
@@ -367,15 +366,10 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in location:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
     try:
-        return pafs.FileSystem.from_uri(location)
+        fs, path = pafs.FileSystem.from_uri(location)
+        return with_retries(fs), path
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"cannot open {location}: {error}") from None
-
-
-def _below(location: str, *parts: str) -> str:
-    """A place below a local path or URI; a URI's options (s3://…?region=…) stay at its end."""
-    base, mark, options = location.partition("?") if "://" in location else (location, "", "")
-    return "/".join((base.rstrip("/"), *parts)) + mark + options
 
 
 def digest(value: Any) -> str:

@@ -26,6 +26,7 @@ from music_ray.jobs.ledger import FencedError, ShardWriter, WrittenRows, check_e
 from music_ray.jobs.metrics import Metrics
 from music_ray.jobs.room import rows_at_once
 from music_ray.rundir import RunDir
+from music_ray.visible import on_one_line
 
 RESULT_SCHEMA = pa.schema([("id", pa.int64()), ("status", pa.string()), ("reason", pa.string())])
 MISTAKE = "mistake"
@@ -161,7 +162,7 @@ class JobActor:
         if self._dying:
             await asyncio.Event().wait()
         self._dying = True
-        sys.stderr.write(f"engine is dead, its actor ends: {reason}\n")
+        sys.stderr.write(f"engine is dead, its actor ends: {on_one_line(reason)}\n")
         declared = self._board.engine_died.remote(sorted(self._in_engine), reason)
         try:
             await asyncio.wait_for(asyncio.wrap_future(declared.future()), LAST_WORD_SECONDS)

@@ -9,7 +9,6 @@ needs one pass over ids.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import time
 from collections.abc import Callable
@@ -21,14 +20,12 @@ import pyarrow as pa
 
 from music_ray.errors import InputError
 from music_ray.jobs.shards import is_among
-from music_ray.progress import say
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import to_table
+from music_ray.storage import patiently
 
 EPOCH_FILE = "epoch"
 """Beside the shards: the number of the present start. Actors of an older one may not write any more."""
-_WRITE_ATTEMPTS = 6
-_WAITING_IS_USELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class FencedError(Exception):
@@ -150,16 +147,12 @@ class ShardWriter:
     def _write(self, rows: list[Any]) -> None:
         name = f"e{self._run_epoch:04d}-{digest_ids([row.id for row in rows])}.parquet"
         table = to_table(rows, self._schema)
-        for attempt in range(1, _WRITE_ATTEMPTS + 1):
-            try:
-                self._check_epoch()
-                self._run.write_table(table, *self._folder, name)
-                return
-            except OSError as error:
-                if attempt == _WRITE_ATTEMPTS or error.errno in _WAITING_IS_USELESS:
-                    raise
-                say(f"shard {name}: attempt {attempt} of {_WRITE_ATTEMPTS} failed ({error}), trying again")
-                time.sleep(min(2.0**attempt, 30.0) / 4)
+
+        def write() -> None:
+            self._check_epoch()
+            self._run.write_table(table, *self._folder, name)
+
+        patiently(write, f"shard {name}")
 
     def _check_epoch(self) -> None:
         if int(self._run.read_text(*self._folder, EPOCH_FILE)) != self._run_epoch:
@@ -188,7 +181,7 @@ class WrittenRows:
 
     def _look_up(self, ids: list[int], asked: float) -> list[dict[str, Any]]:
         if self._listed <= asked:
-            self._read_new_shards()
+            patiently(self._read_new_shards, "shards of this start")
         wanted = np.array(sorted(ids), dtype=np.int64)
         found = {}
         for path, there in self._ids.items():

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from music_ray.errors import InputError, StageError
+from music_ray.storage import as_user_error, is_of_store
 
 
 class Results:
@@ -65,12 +66,11 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
                 raise InputError(table.column("reason")[statuses.index(MISTAKE)].as_py())
             if STORAGE in statuses:
                 reason = table.column("reason")[statuses.index(STORAGE)].as_py()
-                raise StageError(
-                    f"a shard could not be written: {reason}\n"
-                    "see to the disk or the store, then the same command goes on"
-                )
+                raise StageError(f"a shard could not be written: {as_user_error(OSError(reason))}")
             yield table.filter(pc.not_equal(table.column("status"), SKIPPED))
-    except RayTaskError:
+    except RayTaskError as error:
+        if is_of_store(error):  # the input could not be read
+            raise as_user_error(OSError(str(error).strip().splitlines()[-1])) from None
         raise  # our own code failed: a bug, with its traceback
     except RayError as error:
         last_line = str(error).strip().splitlines()[-1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from music_ray import models
+from music_ray.stored_models import stored_configuration
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -95,7 +96,7 @@ def model_size(name: str, revision: str | None = None) -> ModelSize | None:
     """The size of a model; None where its config.json is not here or is of another kind.
 
     Args:
-        name: a model folder, a `demo:` name or a hub id.
+        name: a model folder, its URI, a `demo:` name or a hub id.
         revision: of a hub id, to look into the hub's cache for.
     """
     try:
@@ -106,6 +107,8 @@ def model_size(name: str, revision: str | None = None) -> ModelSize | None:
 
 
 def _configuration(name: str, revision: str | None) -> dict[str, Any] | None:
+    if "://" in name:
+        return stored_configuration(name)
     if name.startswith("demo:"):
         folder = {
             models.DEMO_MODEL: models.demo_model_dir(), models.MINIATURE_MODEL: models.miniature_model_dir()

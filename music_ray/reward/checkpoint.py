@@ -10,6 +10,7 @@ DeepSpeed's own universal checkpoint was tried at stage 3 and changes the result
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -30,6 +31,7 @@ from music_ray.reward.checkpoint_index import (
     remedy,
 )
 from music_ray.rundir import RunDir
+from music_ray.storage import fetch, is_of_store, patiently, put_file
 
 KINDS = ("master", "exp_avg", "exp_avg_sq")
 
@@ -81,7 +83,8 @@ def save(
         _together(lambda: _commit(run, engine, position, folder, evaluation), written)
     except StageError:
         if rank == 0:
-            run.clear(*folder)  # On a full disk it would hold what is left.
+            with contextlib.suppress(OSError):  # A store that is gone has nothing to be cleared.
+                run.clear(*folder)  # On a full disk it would hold what is left.
         raise
     removed = f"the checkpoints before step {position.step} could not be removed"
     _together(lambda: _remove_old(run, keep, best) if rank == 0 else None, removed)
@@ -106,7 +109,7 @@ def _write_fragments(run: RunDir, engine: Any, folder: tuple[str, ...], rank: in
         return
     with tempfile.TemporaryDirectory() as local:
         save_file(tensors, f"{local}/{name}")
-        upload(run, f"{local}/{name}", *folder, name)
+        put_file(run.fs, run.path(*folder, name), f"{local}/{name}")
 
 
 def _commit(
@@ -141,19 +144,19 @@ def _remove_old(run: RunDir, keep: int, best: int | None) -> None:
 
 
 def _together(write: Callable[[], None], failure: str) -> None:
-    """Runs a write on every rank; if one of them fails, all raise the same error, and none waits."""
+    """Runs a write on every rank, patiently; if one of them fails, all raise the same error, none waits."""
     import torch.distributed as dist
     from safetensors import SafetensorError
 
     try:
-        write()
+        patiently(write, f"train: rank {dist.get_rank()}'s part of a checkpoint")
         problem = ""
     except (OSError, SafetensorError) as error:
         problem = f"rank {dist.get_rank()}: {error}"
     if failed := _problems(problem):
         raise StageError(
-            f"{failure} ({failed[0]}): free some space, or lower train.keep_checkpoints; the run goes on "
-            "from the newest complete checkpoint"
+            f"{failure} ({failed[0]}): see to the store; or, on a full disk, free some space or lower "
+            "train.keep_checkpoints. The run goes on from the newest complete checkpoint"
         )
 
 
@@ -166,15 +169,6 @@ def _problems(mine: str) -> list[str]:
     return [one for one in problems if one]
 
 
-def upload(run: RunDir, local: str, *parts: str) -> None:
-    """Copies a local file into the run folder, wherever that is."""
-    import pyarrow.fs as pafs
-
-    pafs.copy_files(
-        local, run.path(*parts), source_filesystem=pafs.LocalFileSystem(), destination_filesystem=run.fs
-    )
-
-
 # -- loading ---------------------------------------------------------------------------------------
 
 
@@ -184,6 +178,7 @@ def load(run: RunDir, engine: Any, step: int) -> Position:
     Raises:
         RunFolderError: the checkpoint is of another model or set of trained parameters, or a file of it
             is missing or damaged; on every rank.
+        StageError: an object store failed for too long; on every rank.
     """
     import torch
 
@@ -214,11 +209,14 @@ def _restore(run: RunDir, engine: Any, index: dict[str, Any], kinds: Sequence[st
     from safetensors import SafetensorError
 
     where = run.display("checkpoints", name_of(index["step"]))
-    problem = ""
+    problem = away = ""
     try:
         _read_fragments(run, engine, index, kinds)
     except (OSError, SafetensorError, _ShortFragmentError) as error:
-        problem = f"rank {dist.get_rank()}: {' '.join(str(error).split())}"
+        said = f"rank {dist.get_rank()}: {' '.join(str(error).split())}"
+        problem, away = ("", said) if is_of_store(error) else (said, "")
+    if failed := _problems(away):
+        raise StageError(f"{where} cannot be read now ({failed[0]}): once the store answers, run it again")
     if failed := _problems(problem):
         raise RunFolderError(f"{where} cannot be read ({failed[0]}): {remedy(where)}")
     _refresh_working_weights(engine.optimizer)
@@ -300,7 +298,7 @@ class _RankFiles:
                 path = self.run.path("checkpoints", name_of(self.step), name)
                 if not self.run.is_local:
                     local = f"{self.scratch}/{name}"
-                    self._fetch(path, local)
+                    fetch(self.run.fs, path, local)
                     path = local
                 self._open[rank] = safe_open(path, framework="pt")
             return self._open[rank].get_slice(key)
@@ -308,13 +306,6 @@ class _RankFiles:
             raise FileNotFoundError(f"{name} is missing") from None
         except SafetensorError as error:
             raise SafetensorError(f"{name} is damaged, {error}") from None
-
-    def _fetch(self, path: str, local: str) -> None:
-        import pyarrow.fs as pafs
-
-        pafs.copy_files(
-            path, local, source_filesystem=self.run.fs, destination_filesystem=pafs.LocalFileSystem()
-        )
 
     def __enter__(self) -> _RankFiles:
         return self

@@ -7,6 +7,7 @@ and its rewards are compared with the engine's before it becomes `model/`.
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 import tempfile
@@ -19,10 +20,10 @@ from music_ray.chat import ChatFormat
 from music_ray.config import LoraConfig
 from music_ray.errors import StageError
 from music_ray.reward.card import model_card
-from music_ray.reward.checkpoint import upload
 from music_ray.reward.data import PairTokens
 from music_ray.reward.passes import Passes
 from music_ray.rundir import RunDir
+from music_ray.storage import patiently, put_file
 
 BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference between the engine's and the exported model's rewards, relative to
@@ -124,9 +125,12 @@ def check_model(
 
     from music_ray.reward_model import attention_for, pad_right
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, use_safetensors=True, attn_implementation=attention_for(config, attention)
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=attention_for(config, attention),
     ).eval()
     ids, mask, _ = pad_right(sequences, model.config.get_text_config().pad_token_id)
     with torch.inference_mode():
@@ -160,7 +164,7 @@ def export_model(run: RunDir, engine: Any, pairs: PairTokens, passes: Passes, mo
         try:
             outcome[0] = _write_checked(run, engine, pairs, weights, chat, sequences, expected)
         except OSError as error:
-            outcome[0] = f"the model could not be written ({error}): free some space and run again"
+            outcome[0] = f"the model could not be written ({error}): see to disk or store, and run again"
         except StageError as error:
             outcome[0] = str(error)
     dist.broadcast_object_list(outcome, src=0)
@@ -225,10 +229,11 @@ def _write_checked(
         # The engine's own choice of attention goes for the check too.
         attention = "auto" if train.attention == "flash_attention_2" else train.padded_attention
         check = check_model(folder, sequences, expected, train.precision, attention)
-        run.clear("model")
+        patiently(lambda: run.clear("model"), "model")
         if run.is_local:
             shutil.move(folder, run.path("model"))
         else:
-            for file in sorted(folder.iterdir()):
-                upload(run, str(file), "model", file.name)
+            # The configuration last: without it a folder is no model to anybody.
+            for file in sorted(folder.iterdir(), key=lambda one: (one.name == "config.json", one.name)):
+                patiently(functools.partial(put_file, run.fs, run.path("model", file.name), file), file.name)
     return check

@@ -16,9 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from music_ray.progress import say
 from music_ray.reward.metrics import StepResult
 from music_ray.reward.validate import ValidationResult
 from music_ray.rundir import RunDir
+from music_ray.storage import patiently
 
 LOG = ("logs", "train.jsonl")
 EVALUATIONS = ("logs", "evaluation.jsonl")
@@ -52,17 +54,24 @@ class Logbook:
         for name, value in _scalars(line):
             self._board.add_scalar(name, value, step)
         if not self.run.is_local and time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
-            self._steps.upload()
+            self._upload_if_possible(self._steps)
             self._uploaded = time.monotonic()
 
     def add_evaluation(self, result: ValidationResult) -> None:
         """Notes what the model scored on the held-out pairs."""
         suites = {name: _rounded(asdict(suite)) for name, suite in result.suites.items()}
         self._evaluations.add({"step": result.step, "suites": suites, "best": result.is_best})
-        self._evaluations.upload()  # the driver tells of it, and they are few
+        self._upload_if_possible(self._evaluations)  # the driver tells of it, and they are few
         for name, suite in suites.items():
             for key in ("accuracy", "loss", "margin"):
                 self._board.add_scalar(f"evaluation/{name}/{key}", suite[key], result.step)
+
+    def _upload_if_possible(self, lines: _Lines) -> None:
+        """A store that is away does not end the training: the next upload, or a checkpoint's, has it all."""
+        try:
+            lines.upload()
+        except OSError as error:
+            say(f"train: {lines.parts[-1]} could not be sent ({error}), it goes with the next")
 
     def flush(self) -> None:
         """Sees to it that all that was noted is in the run folder.
@@ -73,9 +82,12 @@ class Logbook:
         self._board.flush()
         if self.run.is_local:
             return
+        patiently(self._upload_all, "train: the logs")
+        self._uploaded = time.monotonic()
+
+    def _upload_all(self) -> None:
         for lines in (self._steps, self._evaluations, self._pairs):
             lines.upload()
-        self._uploaded = time.monotonic()
         for file in self._boards.iterdir():
             self.run.write_bytes(file.read_bytes(), "logs", "tensorboard", file.name)
 

@@ -24,16 +24,20 @@ def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> N
     evaluated = max((line["step"] for line in read_log(run, EVALUATIONS)), default=0)
     while True:
         ended = not fit.is_alive()
-        lines = read_log(run)
+        try:
+            lines, evaluations = read_log(run), read_log(run, EVALUATIONS)
+            if tracker is not None:
+                tracker.follow()
+        except OSError as error:  # the workers may still get their files there, and they train meanwhile
+            say(f"train: the log could not be read ({error})")
+            lines, evaluations = [], []
         if lines and lines[-1]["step"] != told:
             told = lines[-1]["step"]
             say(step_line(lines, train.steps))
-        for line in read_log(run, EVALUATIONS):
+        for line in evaluations:
             if line["step"] > evaluated:
                 evaluated = line["step"]
                 say(evaluation_line(line, train))
-        if tracker is not None:
-            tracker.follow()
         if ended:
             break
         fit.join(timeout=waited)  # returns at once when the trainer ends

@@ -24,6 +24,7 @@ from music_ray.chat import ChatFormat
 from music_ray.reward.tokenise import DROPPED, TOKENS_SCHEMA, TokenRules
 from music_ray.rundir import RunDir
 from music_ray.schema import content_id
+from music_ray.storage import open_input
 
 _KEY = b"music_ray.tokens"
 _ROWS_PER_BATCH = 256
@@ -60,7 +61,7 @@ def tokens_made_from(run: RunDir, chat: ChatFormat, files: list[str]) -> dict[st
     """All that the tokenised pairs depend on, as hashes and values of the configuration."""
     digest = hashlib.sha256()
     for path in files:
-        with run.fs.open_input_stream(path) as stream:
+        with open_input(run.fs, path) as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
     tokenizer = hashlib.sha256(chat.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
@@ -95,7 +96,7 @@ def open_table(run: RunDir, name: str) -> pa.Table:
         ValueError: it is damaged, of another key, or of another version.
     """
     path = run.path("checkpoints", name)
-    table = pa.ipc.open_file(pa.memory_map(path) if run.is_local else run.fs.open_input_file(path)).read_all()
+    table = pa.ipc.open_file(pa.memory_map(path) if run.is_local else open_input(run.fs, path)).read_all()
     if not table.schema.equals(TOKENS_SCHEMA):
         raise ValueError("another version of music_ray made it")
     key = (table.schema.metadata or {}).get(_KEY, b"").decode()

@@ -15,7 +15,15 @@ from music_ray.config.base import select
 from music_ray.memory.gpus import labelled_gpu
 from music_ray.models import resolve_model
 from music_ray.progress import say
-from music_ray.ray_session import check_labels, ensure_ray, largest_cluster, present_resources, worker_config
+from music_ray.ray_session import (
+    check_each,
+    check_labels,
+    ensure_ray,
+    is_this_machine,
+    largest_cluster,
+    present_resources,
+    worker_config,
+)
 from music_ray.reward import checkpoint, preflight
 from music_ray.reward.data import PairTokens, TokenFile, prepare_tokens
 from music_ray.reward.logbook import read_log
@@ -106,13 +114,20 @@ def prepare(run: RunDir) -> tuple[dict[str, Any], TokenFile]:
     _check_checkpoints(run, fingerprint)
     task = {
         "config": worker_config(run.config).model_dump(mode="json"),
-        "model": os.path.abspath(model) if os.path.isdir(model) else model,
+        "model": _for_workers(train.base_model, model),
         "tokens": tokens.name,
         "fingerprint": fingerprint,
         "pad_token_id": chat.pad_token_id,
         "head_seed": head_seed(run.config.seed),
     }
     return task, tokens
+
+
+def _for_workers(name: str, resolved: str) -> str:
+    """The model as workers on any machine find it: what lies on an object store is fetched by each."""
+    if "://" in name:
+        return name
+    return os.path.abspath(resolved) if os.path.isdir(resolved) else resolved
 
 
 def training_fingerprint(run: RunDir, tokens: TokenFile) -> str:
@@ -150,9 +165,16 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     now = present_resources(labels)
     if waiting := preflight.check_cluster(train, now, largest_cluster(labels)):
         say(waiting)
+    check_each(
+        {"CPU": train.cpus_per_worker, "GPU": float(train.use_gpu)},
+        train.num_workers,
+        "training worker",
+        "lower train.cpus_per_worker or train.num_workers, or add nodes",
+        labels,
+    )
     if train.use_gpu:
         pairs = PairTokens.open(run, task["tokens"])
-        preflight.check_gpu(train, task["model"], pairs, labelled_gpu(now))
+        preflight.check_gpu(train, resolve_model(task["model"]), pairs, labelled_gpu(now))
     if run.exists(*OUTCOME):
         run.fs.delete_file(run.path(*OUTCOME))
     say(f"train: starting {train.num_workers} workers with DeepSpeed ZeRO-3")
@@ -191,6 +213,7 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
             resources_per_worker={"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {}),
             label_selector=train.node_labels or None,
         ),
+        torch_config=_meeting_place(scratch),
         # Checkpoints are our own; Ray Train only wants a place for its bookkeeping.
         run_config=RayRunConfig(
             name=run.config.name,
@@ -203,6 +226,15 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
         trainer.fit()
     except (TrainingFailedError, RuntimeError) as error:
         problem.append(error)
+
+
+def _meeting_place(scratch: str) -> Any:
+    """How the workers find each other: Ray Train's own way where they may be on several machines."""
+    if not is_this_machine():
+        return None
+    from music_ray.reward.rendezvous import MeetByFile
+
+    return MeetByFile(folder=scratch)
 
 
 def _reason(error: BaseException) -> str:

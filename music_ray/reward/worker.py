@@ -9,7 +9,9 @@ from typing import Any
 
 from music_ray import errors
 from music_ray.config import RunConfig
+from music_ray.models import resolve_model
 from music_ray.rundir import RunDir
+from music_ray.storage import patiently
 
 OUTCOME = ("checkpoints", "outcome.json")
 """What rank 0 tells the driver at the end."""
@@ -23,7 +25,7 @@ def train_worker(task: dict[str, Any]) -> None:
     again from the last checkpoint.
 
     Args:
-        task: config (RunConfig as JSON types), model (resolved path), tokens (file name),
+        task: config (RunConfig as JSON types), model (resolved path, or a URI), tokens (file name),
             fingerprint, pad_token_id, head_seed.
     """
     import torch.distributed as dist
@@ -34,13 +36,14 @@ def train_worker(task: dict[str, Any]) -> None:
     except errors.MusicRayError as error:
         outcome = {"status": "failed", "kind": type(error).__name__, "message": str(error)}
     if dist.get_rank() == 0:
-        run.write_text(json.dumps(outcome) + "\n", *OUTCOME)
+        patiently(lambda: run.write_text(json.dumps(outcome) + "\n", *OUTCOME), "train: the outcome")
 
 
 def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     clock = _Clock()
     from music_ray.reward.zero3 import build_engine, prepare_process
 
+    task = {**task, "model": resolve_model(task["model"])}
     train = run.config.train
     prepare_process(train)
     clock.lap("imports")

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from music_ray import storage
 from music_ray.data_files import (
     DataFile,
     RawRow,
@@ -61,7 +62,7 @@ class ScoringInput:
 
 def _sha256(file: DataFile) -> str:
     found = hashlib.sha256()
-    with file.filesystem.open_input_file(file.path) as handle:
+    with storage.open_input(file.filesystem, file.path) as handle:
         while block := handle.read(_BLOCK_BYTES):
             found.update(block)
     return found.hexdigest()

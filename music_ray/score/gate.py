@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-TOKEN_VARIABLE = "MUSIC_RAY_SERVE_TOKEN"
+TOKEN_VARIABLE = "MUSIC_RAY_SERVE_TOKEN"  # noqa: S105  (the name of it)
 _OPEN = ("/health",)
 """Paths that anyone on the machine may ask: they say whether the server is up."""
 

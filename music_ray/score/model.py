@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from music_ray.errors import InputError
-from music_ray.models import check_local_model
+from music_ray.models import check_local_model, read_json, resolve_model
 from music_ray.rundir import digest
 
 HEAD = "score.weight"
@@ -37,24 +37,34 @@ class ScoringModel:
     """Longest conversation in tokens that it can read, where config.json says so."""
     digest: str
     """16 hexadecimal digits of the contents of all files that decide a score."""
+    uri: str = ""
+    """Where the folder was fetched from; other machines fetch it there as well. Empty of a local one."""
+
+    @property
+    def place(self) -> str:
+        """What a worker on any machine takes: the folder, or its URI."""
+        return self.uri or self.folder
 
 
 def open_model(name: str) -> ScoringModel:
     """Checks a folder and computes its digest, which reads all of it (about a second a GiB).
 
+    Args:
+        name: a folder of this machine, or a URI, which is fetched.
+
     Raises:
         InputError: no model folder, no reward model, more than one label, or no weights of the head.
     """
-    folder = Path(name).expanduser()
+    folder = Path(resolve_model(name))
     if not folder.is_dir():
         raise InputError(
             f"no model folder at {name}: name the folder of a trained reward model, e.g. runs/demo/model (a "
-            "model of the hub or of an object store is downloaded first)"
+            "model of the hub is downloaded first)"
         )
     if (folder / "manifest.json").exists() and (folder / "model").is_dir():
         raise InputError(f"{name} is a run folder: name the model in it, {name.rstrip('/')}/model")
     check_local_model(str(folder))
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     text = config.get("text_config") or config
     return ScoringModel(
         folder=str(folder.absolute()),
@@ -62,6 +72,7 @@ def open_model(name: str) -> ScoringModel:
         dtype=str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32"),
         max_positions=text.get("max_position_embeddings"),
         digest=folder_digest(folder),
+        uri=name if "://" in name else "",
     )
 
 
@@ -96,16 +107,6 @@ def _weight_names(folder: Path) -> Iterator[str]:
                 raise InputError(
                     f"{path} is no readable safetensors file ({error}): fetch it again"
                 ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): fetch the model folder again") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged (no JSON object): fetch the model folder again")
-    return value
 
 
 def folder_digest(folder: Path) -> str:

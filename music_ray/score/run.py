@@ -22,6 +22,7 @@ from music_ray.jobs.shards import read_index
 from music_ray.jobs.watch import ErrorRate
 from music_ray.progress import say
 from music_ray.provenance import versions
+from music_ray.public import without_credentials
 from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
 from music_ray.score.conversations import conversations
@@ -41,7 +42,7 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
     """Scores every conversation of a data set that the folder `out` has no score of yet.
 
     Args:
-        model: a reward model's folder.
+        model: a reward model's folder: a path or URI.
         data: a Parquet or JSON-lines file, or a folder of them: a path or URI.
         out: a new folder, or one that the same model and data were scored into: a path or URI.
         overrides: `key.path=value` words of the sections score, engine, generate and ray.
@@ -63,14 +64,15 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
     }
     check_folder(run, made_from)
     with run.lock():
-        record = {**read_record(run), "made_from": made_from, "model": model, "input": data}
+        names = {"model": without_credentials(model), "input": without_credentials(data)}
+        record = {**read_record(run), "made_from": made_from, **names}
         if record.get("status") == "done" and not _to_retry(config, record):
             say(f"score: finished in {run.display(RESULT)}")
             return run
         record |= {"status": "running", "starts": record.get("starts", 0) + 1, "versions": versions()}
         write_record(run, record)
         facts = {f"music_ray.{name}": value for name, value in made_from.items()}
-        facts |= {"music_ray.model_name": model, "music_ray.architecture": found.architecture}
+        facts |= {"music_ray.model_name": names["model"], "music_ray.architecture": found.architecture}
         _score_pending(run, source, record["starts"], facts)
         counts = write_result(run, facts)
         run.clear(INPUTS)

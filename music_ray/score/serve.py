@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from music_ray.errors import EnvironmentLacksError, InputError, StageError
@@ -76,7 +78,8 @@ def server_command(model: ScoringModel, port: int, overrides: Sequence[str] = ()
         ConfigError, InputError: as run_serve.
         EnvironmentLacksError: vLLM is not installed.
     """
-    config = scoring_config(model, "serve", [*overrides, "score.engine=vllm"])
+    here = replace(model, uri="")  # vLLM's server takes folders of this machine
+    config = scoring_config(here, "serve", [*overrides, "score.engine=vllm"])
     from music_ray.engines.vllm_settings import device_facts, model_facts
     from music_ray.score.pooling import RAW, command_line, pooling_arguments
 
@@ -105,6 +108,7 @@ def server(command: list[str], token: str) -> Iterator[subprocess.Popen[bytes]]:
         environment = {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"}
         paths = [str(_PACKAGE_PARENT), *filter(None, [environment.get("PYTHONPATH")])]
         environment |= {TOKEN_VARIABLE: token, "PYTHONPATH": os.pathsep.join(paths)}
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # see music_ray.ray_session
         # A session of its own: Ctrl-C reaches us, and we end it in order.
         process = subprocess.Popen(command, env=environment, start_new_session=True)
     assert lifeline is not None
@@ -164,7 +168,7 @@ def instructions(port: int, token_file: Path | None) -> list[str]:
     """What the user does next, in lines that a shell can run."""
     lines = [f"serve: ready on http://{HOST}:{port}, for this machine alone; Ctrl-C ends it", ""]
     if token_file is not None:
-        lines.append(f'export {TOKEN_VARIABLE}="$(cat {token_file})"')
+        lines.append(f'export {TOKEN_VARIABLE}="$(cat {shlex.quote(str(token_file))})"')
     lines += [
         f"curl -s --noproxy {HOST} http://{HOST}:{port}/classify \\",
         f'  -H "Authorization: Bearer ${TOKEN_VARIABLE}" -H "Content-Type: application/json" \\',

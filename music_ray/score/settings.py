@@ -42,7 +42,7 @@ def scoring_config(model: ScoringModel, out: str, overrides: Sequence[str]) -> R
             "and score.engine says what computes it"
         )
     decided = {
-        "model": model.folder,
+        "model": model.place,
         "max_model_len": _longest(config, model),
         "dtype": _dtype(config, model),
         "arrangement": "in_process",  # all prefill: there is nothing to schedule meanwhile

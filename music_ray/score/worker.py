@@ -13,6 +13,7 @@ from music_ray.chat import ChatFormat
 from music_ray.config import RunConfig
 from music_ray.engines.base import Completion, RequestError
 from music_ray.jobs.metrics import Metrics
+from music_ray.models import resolve_model
 from music_ray.score.conversations import DETAIL_LIMIT, Unscorable
 from music_ray.score.rows import ScoreRow
 from music_ray.score.scorers import Scorer, make_scorer
@@ -22,7 +23,8 @@ class ScoreWorker:
     """A jobs Worker.
 
     Args:
-        config: engine.model is the reward model's folder, engine.max_model_len the longest conversation.
+        config: engine.model is the reward model's folder or its URI, engine.max_model_len the longest
+            conversation.
         scorer: instead of the configured one, which is then not loaded.
     """
 
@@ -34,7 +36,9 @@ class ScoreWorker:
         metrics: Metrics,
         scorer: Scorer | None = None,
     ) -> None:
-        self._chat = ChatFormat.load(config.engine.model)
+        engine = config.engine.model_copy(update={"model": resolve_model(config.engine.model)})
+        config = config.model_copy(update={"engine": engine})
+        self._chat = ChatFormat.load(engine.model)
         self._max_tokens = config.engine.max_model_len
         self._metrics = metrics
         self._counts: Counter[str] = Counter()

@@ -174,8 +174,9 @@ def test_a_full_disk_is_told_by_all_ranks_and_keeps_the_checkpoint_before(
     result = outcome(run)
     assert result["kind"] == "StageError"
     assert result["message"] == (
-        "the checkpoint of step 4 could not be written (rank 1: [Errno 28] No space left on device): free "
-        "some space, or lower train.keep_checkpoints; the run goes on from the newest complete checkpoint"
+        "the checkpoint of step 4 could not be written (rank 1: [Errno 28] No space left on device): see "
+        "to the store; or, on a full disk, free some space or lower train.keep_checkpoints. The run goes on "
+        "from the newest complete checkpoint"
     )
     # What rank 0 had written is gone: on a full disk it would hold what is left.
     assert [one.name for one in Path(run.path("checkpoints")).glob("step-*")] == ["step-000002"]
@@ -215,8 +216,9 @@ def test_a_disk_that_is_full_for_real_is_told_and_a_larger_one_is_gone_on_with(
     assert (result["status"], result["kind"]) == ("failed", "StageError")
     problem = r"rank [01]: .*No space left on device.*"
     assert re.fullmatch(
-        rf"the checkpoint of step 4 could not be written \({problem}\): free some space, or lower "
-        r"train\.keep_checkpoints; the run goes on from the newest complete checkpoint",
+        rf"the checkpoint of step 4 could not be written \({problem}\): see to the store; or, on a full "
+        r"disk, free some space or lower train\.keep_checkpoints\. The run goes on from the newest complete "
+        r"checkpoint",
         result["message"],
     )
     assert [one.name for one in Path(run.path("checkpoints")).glob("step-*")] == ["step-000002"]

@@ -24,6 +24,7 @@ from music_ray.reward_model import score
 from music_ray.schema import PAIR_SCHEMA, to_table
 from tests.reward.reference import losses_of, train_plainly
 from tests.reward.test_data import bad_pair
+from tests.security.watching import watching
 
 LINE = {"step": 3, "loss": 0.61234, "accuracy": 0.75, "margin": 0.0567, "tokens": 300, "seconds": 2.0}
 
@@ -62,7 +63,9 @@ def test_two_workers_train_like_plain_torch_and_the_export_scores_the_same(
 ) -> None:
     losses, _, plain = train_plainly(make_run(gemma2_folder, name="plain", steps=2))
     run = make_run(gemma2_folder, steps=2)
-    facts = run_train(run)
+    with watching(os.getpid()) as seen:
+        facts = run_train(run)
+    assert len(seen.listening) > 3 and seen.listening_elsewhere == set()
     assert losses_of(run) == pytest.approx(losses, abs=1e-5)
     counts = facts["counts"]
     assert {name: counts[name] for name in ("pairs", "dropped", "steps", "pairs_seen")} == {

@@ -83,6 +83,15 @@ def test_a_folder_of_files_is_numbered_through(tmp_path: Path, write_rows) -> No
     assert rows[2].value == {"id": "p", "chosen": GOOD, "rejected": PAIR["rejected"]}
 
 
+def test_the_pairs_of_a_run_are_read_without_its_refusals(tmp_path: Path, write_rows) -> None:
+    table = pa.table({"id": ["a"], "chosen": [conversation("a", "b")], "rejected": [conversation("a", "c")]})
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(table, tmp_path / "pairs" / "train-00000-of-00001.parquet")
+    for refusals in ([], [{"id": 7, "reason": "looping"}]):
+        write_rows(*refusals, name="pairs/gates.jsonl")
+        assert [one.value["id"] for one in open_input(str(tmp_path / "pairs")).rows()] == ["a"]
+
+
 def test_messages_go_before_a_pair(write_rows) -> None:
     path = write_rows(PAIR | {"messages": GOOD})
     assert open_input(str(path)).files[0].columns == ("messages",)

@@ -56,7 +56,7 @@ def test_the_digest_is_of_what_decides_a_score(tmp_path: Path) -> None:
 def test_what_is_no_reward_model(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none") == (
         "no model folder at MODEL: name the folder of a trained reward model, e.g. runs/demo/model (a model "
-        "of the hub or of an object store is downloaded first)"
+        "of the hub is downloaded first)"
     )
     (tmp_path / "run" / "model").mkdir(parents=True)
     (tmp_path / "run" / "manifest.json").touch()
