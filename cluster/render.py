@@ -74,7 +74,7 @@ def render(parameters: dict[str, Any]) -> dict[str, str]:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=False,  # noqa: S701  (YAML and shell of our own parameters, no HTML)
     )
     names = sorted(path.name for path in (FOLDER / "templates").glob("[!_]*.j2"))
     return {name.removesuffix(".j2"): environment.get_template(name).render(parameters) for name in names}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from music_ray.errors import InputError
+from music_ray.models import reason_of
 from music_ray.schema import Message
 
 _SENTINEL = "\u241fMUSIC\u241f"
@@ -41,9 +42,8 @@ class ChatFormat:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            first_line = str(error).strip().splitlines()[0]
             raise InputError(
-                f"cannot load a tokenizer from {model}: {first_line}\n"
+                f"cannot load a tokenizer from {model}: {reason_of(error)}\n"
                 "name a Hugging Face model folder, or a hub id that this machine can reach (gated models "
                 "need HF_TOKEN in the environment)"
             ) from None

@@ -6,7 +6,6 @@ configuration or the input; 3 a stage that could not reach its end; 130 interrup
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from music_ray import __version__, cli_cluster
-from music_ray.errors import EXIT_INTERRUPTED, EXIT_STAGE, MusicRayError
+from music_ray.errors import EXIT_INTERRUPTED, MusicRayError
 from music_ray.progress import quieten_libraries, say
+from music_ray.visible import visible
 
 if TYPE_CHECKING:
     from music_ray.config import RunConfig
@@ -42,8 +42,6 @@ ModelsOption = Annotated[
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A model's folder: runs/demo/model.", metavar="MODEL")]
 
-# A full or failing disk is not a bug of ours. pyarrow's object stores raise OSError without a number.
-_STORAGE_TROUBLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN)
 _DATA_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
 
@@ -336,9 +334,10 @@ def main() -> None:
         _stop_ray()
         _fail("interrupted: the same command goes on from here", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in _STORAGE_TROUBLE:
-            raise
-        _fail(f"{error}: see to the disk or the store, then the same command goes on", EXIT_STAGE)
+        from music_ray.storage import as_user_error
+
+        meant = as_user_error(error)  # which raises the error itself where it is a bug
+        _fail(str(meant), meant.exit_code)
     except Exception as error:
         _fail_usage(error)
     else:
@@ -385,7 +384,7 @@ def _stop_ray() -> None:
 def _fail(message: str, code: int) -> None:
     sys.stdout.flush()
     for line in message.splitlines():
-        sys.stderr.write(f"music-ray: {line}\n")
+        sys.stderr.write(f"music-ray: {visible(line)}\n")
     sys.exit(code)
 
 

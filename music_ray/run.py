@@ -7,6 +7,7 @@ again, the paid-for model and checkpoints being set aside rather than overwritte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from music_ray import models, preflight
 from music_ray.config import RunConfig
-from music_ray.config.load import load_config, parse_yaml, resolve_config
+from music_ray.config.load import load_config, parse_yaml, refuse_credentials, resolve_config
 from music_ray.errors import InputError
 from music_ray.progress import duration, say
 from music_ray.rundir import STAGES, RunDir, digest, open_filesystem
+from music_ray.storage import is_of_store, open_input, parent_and_name
 
 if TYPE_CHECKING:
     from music_ray.evaluate.best_of_n.tools import Tools as BestOfNTools
@@ -63,23 +65,27 @@ def config_of_run(folder: str) -> RunConfig:
 
     Raises:
         InputError: it is no run folder.
+        ConfigError: its URI holds credentials.
     """
+    refuse_credentials(folder, "the run folder's URI")
     location = folder.rstrip("/")
     if location.endswith((".yaml", ".yml")):
         return load_config(location)
     if "://" not in location and not re.search(r"[^/.]", location.rpartition("/")[2]):
         location = os.path.abspath(folder)  # '.' and '..' are names that a folder has elsewhere
-    parent, slash, name = location.rpartition("/")
+    parent, name = parent_and_name(location)
     fs, path = open_filesystem(location)
     try:
-        with fs.open_input_file(f"{path}/config.yaml") as handle:
+        with open_input(fs, f"{path.rstrip('/')}/config.yaml") as handle:
             text = handle.read().decode("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        if is_of_store(error):
+            raise
         raise InputError(
             f"{folder} is no run folder: it has no config.yaml; name one such as runs/demo"
         ) from None
     values = parse_yaml(text, f"{folder}/config.yaml")
-    return resolve_config(values | {"name": name, "runs_dir": parent or slash or "."})
+    return resolve_config(values | {"name": name, "runs_dir": parent})
 
 
 def evaluation_tools() -> Tools:
@@ -127,7 +133,8 @@ def _bring_to_end(run: RunDir, stage: str, *, again: bool) -> None:
     try:
         facts = _function(stage, before.get("starts", 0) + 1)(run)
     except BaseException:
-        run.add_seconds(stage, time.monotonic() - started)
+        with contextlib.suppress(OSError):  # what ended the stage counts, also where the store is gone
+            run.add_seconds(stage, time.monotonic() - started)
         raise
     seconds = time.monotonic() - started
     run.finish_stage(stage, facts.pop("output"), seconds, **facts)

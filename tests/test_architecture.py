@@ -16,9 +16,10 @@ MODULES = {
 
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score", "submit")
 SHARED = (
-    "chat", "costs", "data_files", "engines", "gate_inputs", "identity", "jobs", "judge", "markdown",
-    "memory", "models", "packed_attention", "plugins", "preflight", "progress", "prompts", "provenance",
-    "public", "ray_session", "revisions", "reward_model", "run_lock", "rundir", "score_section",
+    "capacity", "chat", "costs", "data_files", "engines", "gate_inputs", "identity", "jobs", "judge",
+    "markdown", "memory", "models", "packed_attention", "plugins", "preflight", "progress", "prompts",
+    "provenance", "public", "ray_session", "revisions", "reward_model", "run_lock", "rundir", "score_section",
+    "storage", "stored_models", "visible",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "cli_cluster", "run", "__main__", "bench", "replicate")
@@ -29,6 +30,8 @@ MAY_LOAD_AT_ONCE = {
     "music_ray.reward_model": {"torch", "transformers"},
     "music_ray.reward.loss": {"torch"},
     "music_ray.packed_attention": {"torch"},
+    # Entered only where a training is started, on a Ray that runs.
+    "music_ray.reward.rendezvous": {"ray"},
 }
 
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from music_ray.config import RunConfig
 from music_ray.errors import ConfigError
 
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The resolved configuration of one run.
@@ -24,9 +26,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ConfigError: missing or malformed file, unknown key (the nearest valid one is named), wrong type,
-            value out of bounds, impossible combination.
+            value out of bounds, impossible combination, credentials in a URI.
     """
-    return resolve_config(apply_overrides(_read_yaml(Path(path)), overrides))
+    return _without_secrets(resolve_config(apply_overrides(_read_yaml(Path(path)), overrides)))
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -63,7 +65,37 @@ def config_for_file(path: str, overrides: Sequence[str]) -> RunConfig:
         "name": f"seeds-{stem}",
         "data": {"sources": [{"path": path}], "held_out_fraction": 0.0},
     }
-    return resolve_config(apply_overrides(values, overrides))
+    return _without_secrets(resolve_config(apply_overrides(values, overrides)))
+
+
+def refuse_credentials(place: str, key: str) -> None:
+    """Refuses a path or URI that holds a user name or password: run folders and messages would repeat it.
+
+    Args:
+        key: where it was given, for the message; the place itself is not repeated.
+
+    Raises:
+        ConfigError: it holds some.
+    """
+    if _CREDENTIALS.search(place):
+        raise ConfigError(
+            f"{key} holds credentials, which would be recorded with the run: take them out of the URI and "
+            "put them into the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3), or give "
+            "the machine a role that may use the store"
+        )
+
+
+def _without_secrets(config: RunConfig) -> RunConfig:
+    """What a user has just given. What an old run folder holds is read as it is."""
+    places = [("runs_dir", config.runs_dir), ("ray.address", config.ray.address)]
+    places += [("engine.model", config.engine.model), ("train.base_model", config.train.base_model)]
+    if (judge := config.pairs.judge.engine) is not None:
+        places.append(("pairs.judge.engine.model", judge.model))
+    places += [("data.sources", source.path) for source in config.data.sources]
+    places += [("pairs.gates.eval_sets", one.path) for one in config.pairs.gates.eval_sets]
+    for key, place in places:
+        refuse_credentials(place or "", key)
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
@@ -79,7 +111,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         ConfigError: malformed YAML, a key that stands twice in one section, or no mapping.
     """
     try:
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -149,7 +181,7 @@ def _apply_override(values: dict[str, Any], word: str) -> None:
     if not equals or not key:
         raise ConfigError(f"override {word!r} is not of the form key.path=value")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError:
         raise ConfigError(f"the value of override {word!r} is not valid YAML: quote it") from None
     *parents, last = key.split(".")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from music_ray.config import EngineConfig
 from music_ray.errors import InputError
+from music_ray.models import reason_of
 
 CPU_SEQS = (8, 64)
 """Least and most derived max_num_seqs on the CPU; beyond, more rows no longer fill a few cores better."""
@@ -146,10 +147,9 @@ def model_facts(config: EngineConfig, model: str) -> ModelFacts:
         found = AutoConfig.from_pretrained(model, revision=config.revision, trust_remote_code=False)
         return ModelFacts.of(found)
     except (OSError, ValueError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"cannot tell the size of {config.model} from its config.json ({reason}): name a decoder model "
-            "that transformers knows"
+            f"cannot tell the size of {config.model} from its config.json ({reason_of(error)}): name a "
+            "decoder model that transformers knows"
         ) from None
 
 

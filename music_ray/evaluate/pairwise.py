@@ -25,6 +25,7 @@ from music_ray.ray_session import check_resources, ensure_ray, worker_config
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import PreferencePair, content_id, pair_from_row
 from music_ray.score_section import with_scores
+from music_ray.storage import fetch
 
 SUITES = ("preferences", "music")
 SCORE_SCHEMA = pa.schema(
@@ -180,9 +181,7 @@ def _local_copy(run: RunDir, temporary: Path) -> str:
     """The exported model's folder on this machine."""
     if run.is_local:
         return run.path("model")
-    import pyarrow.fs as pafs
-
-    pafs.copy_files(run.path("model"), str(temporary), source_filesystem=run.fs)
+    fetch(run.fs, run.path("model"), temporary)
     return str(temporary)
 
 

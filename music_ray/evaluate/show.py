@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from music_ray.evaluate.sensitivity_show import print_sensitivity
+from music_ray.visible import visible_values
 
 _CUTS = {"by_source": "source", "by_num_turns": "turns", "by_branch_turn": "parting at turn"}
 _LEAST_P = 1e-4
@@ -26,6 +27,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
 
     The length column is the rank correlation of score and length differences (accuracy.length_correlation).
     """
+    result = visible_values(result)  # names of sources are text of others
     letters = {model["name"]: chr(ord("A") + index) for index, model in enumerate(result["models"])}
     # A pipe or a file gets whole lines however narrow the terminal may be taken for.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150, highlight=False)

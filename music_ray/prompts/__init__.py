@@ -20,7 +20,9 @@ import jinja2
 def _environment() -> jinja2.Environment:
     # Prompts are plain text, not HTML: escaping would change what the model reads.
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source), undefined=jinja2.StrictUndefined, autoescape=False
+        loader=jinja2.FunctionLoader(_source),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  (see above)
     )
     environment.filters["fence"] = fence
     return environment

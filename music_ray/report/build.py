@@ -19,6 +19,7 @@ from music_ray.report.collect import ReportData, collect
 from music_ray.report.evaluations import calibrations
 from music_ray.report.rewardbench import PAPER
 from music_ray.rundir import RunDir
+from music_ray.visible import visible
 
 PAGE = ("report", "index.html")
 
@@ -108,7 +109,7 @@ def render_side_by_side(first: tuple[RunDir, ReportData], second: tuple[RunDir, 
 
 
 def environment() -> Environment:
-    """Jinja with escaping always on; every text that is put in passes through show.visible first."""
+    """Jinja with escaping always on; every text that is put in passes through music_ray.visible first."""
     jinja = Environment(
         loader=PackageLoader("music_ray", "report"),
         autoescape=True,
@@ -124,7 +125,7 @@ def environment() -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    return show.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _safe(charts: dict[Key, str]) -> dict[Key, Markup]:

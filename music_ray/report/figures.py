@@ -12,8 +12,8 @@ from music_ray.report.calibration import Calibration
 from music_ray.report.charts import ALTER, BAD, DIM, GOOD, INK, Interval, Line
 from music_ray.report.evaluation import TRAINED, UNTRAINED, Estimate, Evaluation, Suite
 from music_ray.report.numbers import Span
-from music_ray.report.show import visible
 from music_ray.report.training import Training
+from music_ray.visible import visible
 
 _COLOURS = (INK, DIM, ALTER, GOOD, BAD)
 """Of models that share a chart, in their order."""

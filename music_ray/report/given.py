@@ -19,6 +19,7 @@ from music_ray.errors import InputError
 from music_ray.public import public_place
 from music_ray.report.jsonlines import read_object
 from music_ray.rundir import RunDir
+from music_ray.storage import parent_and_name
 
 OWN = "evaluations"
 """Folder of the run below which every evaluation is taken."""
@@ -97,9 +98,8 @@ def _named(run: RunDir) -> list[Place]:
 
 
 def _open(location: str) -> RunDir:
-    base, mark, options = location.partition("?") if "://" in location else (location, "", "")
-    parent, slash, name = base.rstrip("/").rpartition("/")
-    return RunDir(resolve_config({"name": name, "runs_dir": f"{parent or slash or '.'}{mark}{options}"}))
+    parent, name = parent_and_name(location)
+    return RunDir(resolve_config({"name": name, "runs_dir": parent}))
 
 
 def read_results(place: Place, file: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Pairs in the terminal: the shared beginning dimmed, then both branches side by side.
 
-Generated text is shown as text: control characters are replaced (show.visible) and nothing of it is
+Generated text is shown as text: control characters are replaced (music_ray.visible) and nothing of it is
 read as rich's markup, so a model can't recolour, clear or retitle the terminal of who reads it.
 """
 
@@ -30,9 +30,10 @@ from music_ray.report.reading import (
     read_refused,
     refusals,
 )
-from music_ray.report.show import signed, visible, words
+from music_ray.report.show import signed, words
 from music_ray.rundir import RunDir
 from music_ray.schema import Contrast, Message
+from music_ray.visible import visible
 
 SIDE_BY_SIDE_FROM = 100
 """Columns from which the branches stand side by side."""

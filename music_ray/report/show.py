@@ -1,8 +1,8 @@
 """How text, numbers and durations are shown to a person, on the page and in the terminal.
 
-Generated text may hold anything. What would steer a terminal or turn the reading order around is
-replaced by a visible sign here; escaping for HTML is the template's business. A page is made to be passed on,
-so places are shown without credentials and without the folders of the machine.
+Generated text may hold anything: `visible` (music_ray.visible) replaces what would steer a terminal or turn
+the reading order around; escaping for HTML is the template's business. A page is made to be passed on, so
+places are shown without credentials and without the folders of the machine.
 """
 
 from __future__ import annotations
@@ -15,25 +15,6 @@ from music_ray.public import public_place, without_places
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EM DASH}"
 _UNTRAINED = "untrained:"
-# Controls except tab and newline, C1 controls, directional embeddings, overrides and isolates, surrogates.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """The text with every character that acts instead of showing replaced by a sign for it.
-
-    Tabs and newlines stay, and Windows line ends become newlines.
-    """
-    return _UNSAFE.sub(_sign, text.replace("\r\n", "\n"))
-
-
-def _sign(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # Unicode's own pictures of the control characters.
-    if code == 0x7F:
-        return "\N{SYMBOL FOR DELETE}"
-    return f"<U+{code:04X}>"
 
 
 def count(value: float | None) -> str:

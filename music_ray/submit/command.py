@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ def _submit(
     jobs = cluster.jobs()
     running = next((job for job in jobs_of_run(jobs, request.run) if job.is_active), None)
     if running is not None:
+        word = shlex.quote(running.id)  # whoever may submit jobs may call them anything
         raise InputError(
             f"{running.id} does {request.run} already ({running.state}): look with `music-ray status "
-            f"{running.id}`, end it with `music-ray stop {running.id}`, or give this run another name"
+            f"{word}`, end it with `music-ray stop {word}`, or give this run another name"
         )
     for note in [*_notes(request), *_look_at_folder(config)]:
         say(f"note: {note}")

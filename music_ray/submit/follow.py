@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from music_ray.submit.environment import hidden
 from music_ray.submit.job import Job, JobEndedError, jobs_of_run, next_number
 from music_ray.submit.log import LogReader
 from music_ray.submit.request import Request
+from music_ray.visible import visible_log
 
 _REST_SECONDS = 15.0
 """For the rest of an ended job's log; the server looks into the file every second or two."""
@@ -115,7 +117,7 @@ class Follower:
     def left(self, job_id: str) -> str:
         """What to do with a job that is followed no longer."""
         again = ", and is not submitted again if it is lost" if self.resubmit else ""
-        where = f"--address {self.cluster.name} {job_id}"
+        where = shlex.join(["--address", self.cluster.name, job_id])
         return (
             f"{job_id} goes on by itself{again}\n"
             f"follow it: ray job logs --follow {where}\n"
@@ -142,7 +144,7 @@ class Follower:
     def _print(self, text: str) -> None:
         """Shows whole lines, so that a variable's value is found that comes in two pieces."""
         if text:
-            sys.stdout.write(hidden(text, self.request.environment))
+            sys.stdout.write(visible_log(hidden(text, self.request.environment)))
             sys.stdout.flush()
 
     def _wait_for_cluster(self, error: UnreachableError) -> None:

@@ -13,8 +13,6 @@ from music_ray.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, MusicRayErro
 
 RUN_KEY = "music_ray_run"
 """Key of a job's metadata: the folder of its run."""
-COMMIT_KEY = "music_ray_commit"
-"""Key of a job's metadata: the commit of the checkout that was sent; no .git goes along to tell it."""
 _COMMAND = re.compile(r"-m music_ray \w|\bmusic-ray (run|seeds|generate|pairs|mix|train|evaluate) ")
 
 NEVER_STARTED = {

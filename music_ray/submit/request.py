@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from music_ray.config import RunConfig
-from music_ray.provenance import git_commit
+from music_ray.provenance import COMMIT_KEY, git_commit
 from music_ray.public import without_credentials
 from music_ray.run_lock import LEASE_SECONDS
-from music_ray.submit.job import COMMIT_KEY, RUN_KEY
+from music_ray.submit.job import RUN_KEY
 
 _CLOCKS_SECONDS = 5.0
 """By how much machines' clocks may differ."""

@@ -11,6 +11,7 @@ from music_ray.errors import MusicRayError
 from music_ray.progress import duration
 from music_ray.rundir import STAGES, RunDir
 from music_ray.submit.job import Job
+from music_ray.visible import on_one_line
 
 _HEAD = ("run", "job", "state", "since", "exit code")
 
@@ -31,7 +32,8 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))
         moment += f" ({duration(max(0.0, now - since))})"
     exit_code = "–" if job.exit_code is None else str(job.exit_code)
-    return (job.run or "?", job.id, job.state, moment, exit_code)
+    # Whoever may submit jobs may call them, and their runs, anything.
+    return (on_one_line(job.run or "?"), on_one_line(job.id), job.state, moment, exit_code)
 
 
 def stage_lines(config: RunConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -46,7 +47,7 @@ def _wait_for_end(cluster: Cluster, job_id: str) -> str:
         if time.monotonic() > until:
             raise StageError(
                 f"{job_id} was asked to stop, and still runs after {duration(STOP_SECONDS)}: look with "
-                f"`music-ray status {job_id}`, and stop it again"
+                f"`music-ray status {shlex.quote(job_id)}`, and stop it again"
             )
         time.sleep(_LOOK_SECONDS)
     return job.state if job else "gone"

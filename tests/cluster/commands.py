@@ -38,9 +38,10 @@ def told_by(name: str) -> list[list[str]]:
 
 
 def run_of(words: list[str]) -> RunConfig:
-    """The run that a command starts, by itself or through `ray job submit`."""
-    start = words.index("music_ray")
-    return load_config(ROOT / words[start + 2].removeprefix(IN_THE_IMAGE), words[start + 3 :])
+    """The run that a command starts, by itself, through `ray job submit` or as `music-ray submit`."""
+    start = 0 if words[0] == "music-ray" else words.index("music_ray")
+    overrides = [word for word in words[start + 3 :] if "=" in word and not word.startswith("-")]
+    return load_config(ROOT / words[start + 2].removeprefix(IN_THE_IMAGE), overrides)
 
 
 def _unwrapped(words: list[str]) -> list[str]:
@@ -75,6 +76,10 @@ def check(words: list[str]) -> str | None:
         if words[1:3] == ["job", "submit"]:
             check(words[words.index("--") + 1 :])
         return " ".join(words[:2])
+    if words[0] == "music-ray":
+        _parse(typer.main.get_command(app), words[1:])
+        run_of(words)
+        return f"music-ray {words[1]}"
     if words[:3] == ["python", "-m", "music_ray"]:
         _parse(typer.main.get_command(app), words[3:])
         run_of(words)

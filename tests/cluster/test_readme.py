@@ -17,7 +17,8 @@ def readme_commands() -> list[list[str]]:
 def test_every_command_is_taken_by_its_program() -> None:
     told = [check(words) for words in readme_commands()]
     assert [kind for kind in told if kind] == [
-        "cluster/render.py", "ray get-auth-token", "ray up", "ray dashboard", "ray job", "ray down"
+        "cluster/render.py", "ray get-auth-token", "ray up", "ray dashboard", "music-ray submit", "ray job",
+        "ray down"
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from music_ray.config import RunConfig
 from music_ray.config.load import (
     all_keys,
     apply_overrides,
+    config_for_file,
     dump_config,
     load_config,
     parse_yaml,
@@ -345,3 +346,44 @@ def test_importing_the_configuration_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# -- what a configuration may not hold -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("runs_dir=s3://KEY:SECRET@bucket/runs", "runs_dir"),
+        ("ray.address=ray://me:SECRET@host:10001", "ray.address"),
+        ("engine.model=s3://KEY:SECRET@bucket/model", "engine.model"),
+        ("train.base_model=s3://KEY:SECRET@bucket/model", "train.base_model"),
+        ("data.sources=[{path: 'gs://SECRET@bucket/pairs.parquet'}]", "data.sources"),
+        (
+            "pairs.gates.eval_sets=[{columns: [text], path: 's3://KEY:SECRET@bucket/x.jsonl'}]",
+            "pairs.gates.eval_sets",
+        ),
+    ],
+)
+def test_credentials_in_a_uri_are_refused_and_not_repeated(tmp_path: Path, word: str, key: str) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "a.yaml", [word])
+    assert str(caught.value) == (
+        f"{key} holds credentials, which would be recorded with the run: take them out of the URI and put "
+        "them into the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3), or give the machine "
+        "a role that may use the store"
+    )
+    load_config(tmp_path / "a.yaml", ["runs_dir=s3://bucket/runs?region=eu-west-1&scheme=http"])
+
+
+def test_a_data_file_and_a_run_folder_with_credentials_are_refused(tmp_path: Path) -> None:
+    from music_ray.run import config_of_run
+
+    for call, argument in (
+        (lambda place: config_for_file(place, []), "s3://KEY:planted@bucket/pairs.jsonl"),
+        (config_of_run, "s3://KEY:planted@bucket/runs/demo"),
+    ):
+        with pytest.raises(ConfigError, match=r"holds credentials") as caught:
+            call(argument)
+        assert "planted" not in str(caught.value)

@@ -11,8 +11,8 @@ import pytest
 from music_ray.report.audit import Auc, MarkerRow, ViewRow, read_audit
 from music_ray.report.build import run_report
 from music_ray.report.collect import collect
-from music_ray.report.show import visible
 from music_ray.rundir import RunDir
+from music_ray.visible import visible
 from tests.report.report_folder import HOSTILE
 from tests.report.test_report_build import build
 

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 from music_ray import schema
 from music_ray.report.build import run_report
-from music_ray.report.show import visible
 from music_ray.rundir import RunDir
+from music_ray.visible import visible
 from tests.report.report_folder import HOSTILE, make_pair
 
 SVG_SHAPES = {"path", "g", "use", "text"}

@@ -10,21 +10,6 @@ from music_ray.report import show
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain äöü 漢字 👩‍🍳\tand\nlines", "plain äöü 漢字 👩‍🍳\tand\nlines"),
-        ("\x1b[31mred\x07", "␛[31mred␇"),
-        ("a\r\nb\rc", "a\nb␍c"),
-        ("\x00\x7f\x9b", "␀␡<U+009B>"),
-        ("\u202eevil\u2069", "<U+202E>evil<U+2069>"),
-        ("half \ud800", "half <U+D800>"),
-    ],
-)
-def test_visible_shows_what_would_act(text: str, expected: str) -> None:
-    assert show.visible(text) == expected
-
-
-@pytest.mark.parametrize(
     ("value", "expected"),
     [(0, "0"), (31000, "31,000"), (8.25, "8.2"), (387.1, "387"), (None, "—"), (math.nan, "—")],
 )

@@ -258,3 +258,16 @@ def test_a_job_that_does_not_end_is_given_up_after_a_while(call, server: JobServ
     code, out, err = call("stop", "music-ray-a-1", "--address", server.address)
     assert (code, out) == (3, "music-ray-a-1: asked to stop\n")
     assert err.startswith("music-ray: music-ray-a-1 was asked to stop, and still runs after 0.1 s: look with")
+
+
+def test_what_others_call_their_jobs_neither_steers_the_terminal_nor_runs(
+    call, server: JobServer, shared, tmp_path
+) -> None:
+    name = "music-ray-$(touch evil)\n\x1b[2J"
+    server.add(name, f"{tmp_path}/shared/a")
+    code, out, err = call("status", "--address", server.address)
+    assert (code, err, len(out.splitlines())) == (0, "", 2)
+    assert "\x1b" not in out and "music-ray-$(touch evil)␊␛[2J" in out
+    code, _, err = call("submit", "configs/a.yaml", shared, "--no-follow", "--address", server.address)
+    assert code == 2 and "\x1b" not in err
+    assert "music-ray stop 'music-ray-$(touch evil)\n" in err  # in quotes a shell runs nothing of it

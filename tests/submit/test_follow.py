@@ -103,6 +103,16 @@ def test_values_of_variables_are_hidden_in_the_log(server, follow, capsys) -> No
     assert "a-secret-value" not in capsys.readouterr().out
 
 
+def test_a_log_keeps_its_colours_and_nothing_else_that_acts(server, follow, capsys) -> None:
+    job = server.jobs[FIRST]
+    job.log = "\x1b[36mblue\x1b[0m\n\x1b[2Jgone\x1b]0;title\x07\n10%\r20%\n"
+    job.end("SUCCEEDED", 0)
+    follow()
+    assert capsys.readouterr().out.split("\n")[:4] == [
+        "\x1b[36mblue\x1b[0m", "␛[2Jgone␛]0;title␇", "10%", "20%"
+    ]  # fmt: skip
+
+
 def test_a_job_that_waits_for_long_is_told_of_once(server, follow, capsys, monkeypatch) -> None:
     monkeypatch.setattr("music_ray.submit.follow._WAITING_SECONDS", 0.15)
     job = server.jobs[FIRST]

@@ -16,7 +16,9 @@ import pytest
 
 from music_ray.config.load import load_config
 from music_ray.jobs.shards import read_index
+from music_ray.provenance import git_commit
 from music_ray.rundir import RunDir
+from tests.security.watching import watching
 from tests.submit.ray_head import RayHead
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -134,6 +136,8 @@ def test_a_secret_is_in_nothing_of_ours_and_where_the_guide_says_in_rays(client:
     assert SECRET not in out + err + "".join(status[1:])
     ours = [path for path in Path(client.run.root).rglob("*") if path.is_file()]
     assert len(ours) > 3 and not [path for path in ours if SECRET.encode() in path.read_bytes()]
+    # The copy on the cluster has no .git: submit has told it the commit.
+    assert client.run.manifest()["git_commit"] == git_commit()
 
     # What Ray does with it: docs/how-to/gpu-and-cluster.md, "Variables".
     request = urllib.request.Request(
@@ -144,6 +148,14 @@ def test_a_secret_is_in_nothing_of_ours_and_where_the_guide_says_in_rays(client:
     telling = {path.name for path in files if SECRET.encode() in path.read_bytes()}
     assert telling == {"runtime_env_agent.log"}
     assert SECRET not in (client.head.logs / "job-driver-music-ray-job-1.log").read_text()
+
+
+def test_a_head_with_dashboard_jobs_and_metrics_listens_here_alone(client: Client) -> None:
+    """With the options of the cluster files, and 127.0.0.1 for the machine."""
+    with watching(client.head.process.pid) as seen:  # type: ignore[union-attr]
+        assert client.call("status")[0] == 0
+    assert len(seen.listening) > 5
+    assert seen.listening_elsewhere == set()
 
 
 def test_a_users_mistake_that_only_the_job_can_see_ends_with_2(client: Client) -> None:

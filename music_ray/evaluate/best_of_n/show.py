@@ -15,12 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from music_ray.visible import visible_values
+
 Document = dict[str, Any]
 _WHO = itemgetter("first", "second", "judged_by")
 
 
 def print_best_of_n(result: Document) -> None:
     """Prints what results.json holds; models are called A, B, … in the order of the command."""
+    result = visible_values(result)  # names of sources and models are text of others
     letters = {model["digest"]: chr(ord("A") + index) for index, model in enumerate(result["models"])}
     # A pipe or a file gets whole lines however narrow the terminal may be taken for.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150, highlight=False)

@@ -22,6 +22,7 @@ from music_ray.generate.audit.result import Audit
 from music_ray.generate.read_preferences import read_preferences
 from music_ray.rundir import RunDir, open_filesystem
 from music_ray.schema import PreferencePair, pair_from_row
+from music_ray.storage import below
 
 FILE = ("audit", "audit.json")
 VERSION = 1
@@ -82,7 +83,7 @@ def _sources(location: str) -> list[SourceConfig]:
         return [SourceConfig(path=location)]
     names = sorted(info.base_name for info in fs.get_file_info(selector) if info.type == pafs.FileType.File)
     files = [name for name in names if name.endswith(".parquet") and not name.startswith((".", "_"))]
-    return [SourceConfig(path=f"{location.rstrip('/')}/{name}") for name in files or [""]]
+    return [SourceConfig(path=below(location, name)) for name in files or [""]]
 
 
 def is_run_folder(location: str) -> bool:

@@ -6,7 +6,6 @@ ever leaves it.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from music_ray.generate.export.formats import PAIRS_DIGEST
 from music_ray.generate.export.write import FOLDER, OWNED, pairs_digest
 from music_ray.progress import say
 from music_ray.rundir import RunDir
+from music_ray.storage import fetch
 
 What = Literal["pairs", "sft", "dpo", "model"]
 _CARD = "README.md"
@@ -165,11 +165,7 @@ def _contents(run: RunDir, kind: _Kind, names: list[str], scratch: Path) -> dict
     if run.is_local:
         return {name: Path(run.path(*kind.folder, name)) for name in names}
     for name in names:
-        with (
-            run.fs.open_input_stream(run.path(*kind.folder, name)) as source,
-            (scratch / name).open("wb") as target,
-        ):
-            shutil.copyfileobj(source, target)
+        fetch(run.fs, run.path(*kind.folder, name), scratch / name)
     return {name: scratch / name for name in names}
 
 
