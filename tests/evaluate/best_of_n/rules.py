@@ -96,7 +96,7 @@ def check_model(folder: str) -> Any:
     if not (Path(folder) / "rule.json").exists():
         raise InputError(f"{folder} is no reward model")
     name = f"digest of {Path(folder).name}"
-    return SimpleNamespace(folder=folder, digest=name, dtype="bfloat16", max_positions=2048)
+    return SimpleNamespace(folder=folder, place=folder, digest=name, dtype="bfloat16", max_positions=2048)
 
 
 TOOLS = Tools(check_model, scoring_config, scorer=RuleScorer, speakers=CountingUp)
