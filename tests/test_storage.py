@@ -165,6 +165,15 @@ def test_an_upload_whose_end_is_told_twice_is_made_again(server, store):
     assert content_in(server, "twice/a") == b"y" * MULTIPART
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Not so by itself where the tests were started in a shell's background: they inherit a deaf ear."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("size", [10, MULTIPART], ids=["one request", "parts"])
 def test_ctrl_c_leaves_the_file_whole(server, store, size):
     fs, path = opened(store, "interrupted")
