@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from tests.aws_server import KEYS, aws_server
+
 FAULTS = ("500", "503", "cut request", "500 though done", "answer lost", "answer cut")
 _REFUSALS = {
     "403": (403, "AccessDenied"),
@@ -95,8 +99,17 @@ def uri_of(port: int, path: str) -> str:
     return f"s3://{path}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
 
 
-def make_bucket(port: int, name: str = "bucket") -> None:
-    """Makes a bucket on the server on that port."""
+@contextlib.contextmanager
+def bucket_server() -> Iterator[int]:
+    """A real S3 server that holds `bucket`, whose keys this process and its children have; its port."""
+    with aws_server() as port, pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        _make_bucket(port, "bucket")
+        yield port
+
+
+def _make_bucket(port: int, name: str) -> None:
     import pyarrow.fs as pafs
 
     fs, path = pafs.FileSystem.from_uri(uri_of(port, name) + "&allow_bucket_creation=true")

@@ -12,8 +12,7 @@ from music_ray.reward.logbook import count_pairs
 from music_ray.run import config_of_run, evaluation_tools, run_stages
 from music_ray.rundir import STAGES, RunDir
 from music_ray.storage import parent_and_name
-from tests.aws_server import KEYS, aws_server
-from tests.flaky_store import flaky_store, make_bucket, uri_of
+from tests.flaky_store import bucket_server, flaky_store, uri_of
 from tests.reward.conftest import make_model
 from tests.s3_run import rows_of, run_values, write_data
 
@@ -24,10 +23,7 @@ HELD_OUT = ("mix", "held_out", "music.parquet")
 
 @pytest.fixture(scope="module")
 def store():
-    with aws_server() as port, pytest.MonkeyPatch.context() as patch, flaky_store(port, seed=6) as running:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        make_bucket(port)
+    with bucket_server() as port, flaky_store(port, seed=6) as running:
         yield running
 
 

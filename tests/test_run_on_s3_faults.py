@@ -14,8 +14,8 @@ from music_ray.progress import say
 from music_ray.reward.checkpoint_index import complete_steps
 from music_ray.reward.logbook import PAIRS, read_log
 from music_ray.rundir import RunDir
-from tests.aws_server import KEYS, aws_server
-from tests.flaky_store import FlakyStore, flaky_store, make_bucket
+from tests.aws_server import KEYS
+from tests.flaky_store import FlakyStore, bucket_server, flaky_store
 from tests.generate.faults import FaultyRun, none_left
 from tests.reward.conftest import make_model
 from tests.s3_run import run_values, write_data
@@ -27,11 +27,8 @@ STEPS = 60
 
 
 @pytest.fixture
-def store(monkeypatch):
-    with aws_server() as port, flaky_store(port, seed=7) as running:
-        for name, value in KEYS.items():
-            monkeypatch.setenv(name, value)
-        make_bucket(port)
+def store():
+    with bucket_server() as port, flaky_store(port, seed=7) as running:
         yield running
 
 

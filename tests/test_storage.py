@@ -20,8 +20,7 @@ from music_ray.jobs.usage import write_usage
 from music_ray.run_lock import StoreLease
 from music_ray.rundir import RunDir, open_filesystem
 from music_ray.schema import ROLLOUT_SCHEMA
-from tests.aws_server import KEYS, aws_server
-from tests.flaky_store import FAULTS, FlakyStore, flaky_store, make_bucket, uri_of
+from tests.flaky_store import FAULTS, FlakyStore, bucket_server, flaky_store, uri_of
 from tests.jobs.test_ledger import ROW, SHARDS
 
 MULTIPART = 11 * 2**20
@@ -30,10 +29,7 @@ MULTIPART = 11 * 2**20
 
 @pytest.fixture(scope="module")
 def server():
-    with aws_server() as port, pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        make_bucket(port)
+    with bucket_server() as port:
         yield port
 
 

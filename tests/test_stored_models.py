@@ -13,18 +13,14 @@ from music_ray.rundir import open_filesystem
 from music_ray.score.model import open_model
 from music_ray.storage import put, put_file
 from music_ray.stored_models import stored_configuration
-from tests.aws_server import KEYS, aws_server
-from tests.flaky_store import flaky_store, make_bucket, uri_of
+from tests.flaky_store import bucket_server, flaky_store, uri_of
 
 CONFIG = {"architectures": ["Gemma2ForSequenceClassification"], "num_labels": 1, "model_type": "gemma2"}
 
 
 @pytest.fixture(scope="module")
 def server():
-    with aws_server() as port, pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        make_bucket(port)
+    with bucket_server() as port:
         yield port
 
 

@@ -12,7 +12,7 @@ from music_ray.miniature.split_gate import first_foreign_list
 from music_ray.miniature.suites import EARLY, FINAL, SuitePair
 from music_ray.progress import say
 from music_ray.replicate.record import write_text
-from music_ray.replicate.rollouts import Recipe, rollouts, samples, shorter_samples
+from music_ray.replicate.rollouts import Recipe, rollouts, samples
 from music_ray.replicate.world import NATURAL_PREFERENCES, make
 
 RATES = "natural-errors.json"
@@ -28,10 +28,9 @@ def write_natural_early(recipe: Recipe, file: Path) -> None:
         StageError: no natural error of every kind.
         MusicRayError: as the stages that roll out.
     """
-    run = rollouts(recipe, "samples")
-    whole = [one for _, one in samples(run)]
-    # The same conversations without their last turn: S2 has both lengths, and its clusters know what is one.
-    shorter = [one for _, one in shorter_samples(run)]
+    whole = [one for _, one in samples(rollouts(recipe, "samples"))]
+    # S2 has conversations of both lengths; its clusters know which of them are one.
+    shorter = [one[:-2] for one in whole]
     write_text(recipe.world / RATES, json.dumps(error_rates(whole), indent=2) + "\n")
     wanted = recipe.scale.suite_pairs
     pairs = natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))

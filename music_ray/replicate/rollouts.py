@@ -114,14 +114,5 @@ def samples(run: RunDir) -> Iterator[tuple[int, list[Message]]]:
     yield from sorted(found.items())
 
 
-def shorter_samples(run: RunDir) -> Iterator[tuple[int, list[Message]]]:
-    """The other sides of rollouts whose last turn alone follows a contrast, without that turn; as samples."""
-    found: dict[int, list[Message]] = {}
-    for row in run.read_rows("rollouts", columns=["id", "status", "rejected"]):
-        if row["status"] == "ok" and count_user_turns(row["rejected"]) == NUM_TURNS:
-            found.setdefault(row["id"], row["rejected"][:-2])
-    yield from sorted(found.items())
-
-
 def _copy(values: dict[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from tests.aws_server import KEYS, aws_server
+from tests.aws_server import KEYS
+from tests.flaky_store import bucket_server, uri_of
 from tests.generate.faults import FaultyRun, none_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
@@ -146,14 +147,10 @@ def test_a_node_is_lost_and_another_joins(make):
         cluster.shutdown()
 
 
-def test_the_driver_is_killed_while_it_writes_to_an_object_store(make, monkeypatch):
+def test_the_driver_is_killed_while_it_writes_to_an_object_store(make):
     """A real S3 server on 127.0.0.1; a lease stands for the lock, so the dead driver's must run out."""
-    with aws_server() as port:
-        for name, value in KEYS.items():
-            monkeypatch.setenv(name, value)
-        options = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-        _make_bucket(f"s3://bucket?{options}")
-        faulty = make(seeds=1000, environment=KEYS, runs_dir=f"s3://bucket/runs?{options}")
+    with bucket_server() as port:
+        faulty = make(seeds=1000, environment=KEYS, runs_dir=uri_of(port, "bucket/runs"))
         faulty.start()
         faulty.wait_for(100)
         assert none_left(faulty.kill_driver()) == []
@@ -164,13 +161,6 @@ def test_the_driver_is_killed_while_it_writes_to_an_object_store(make, monkeypat
         time.sleep(61)
         faulty.finish()
         check(faulty.count("kill -9 of the driver, shards on S3", flushed))
-
-
-def _make_bucket(uri):
-    from pyarrow.fs import FileSystem
-
-    fs, path = FileSystem.from_uri(uri + "&allow_bucket_creation=true")
-    fs.create_dir(path)
 
 
 VLLM = {

@@ -32,12 +32,11 @@ def recipe(tmp_path: Path) -> Recipe:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs that were asked for; each has the same 3,000 samples."""
+    """The runs that were asked for; each has the same samples of four turns."""
     asked: list[str] = []
     monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: asked.append(name))
-    for turns, name in ((4, "samples"), (3, "shorter_samples")):
-        found = [one for seed in range(3000) if count_user_turns(one := sample(seed)) == turns]
-        monkeypatch.setattr(natural_suites, name, lambda run, found=found: list(enumerate(found)))
+    found = [one for seed in range(6000) if count_user_turns(one := sample(seed)) == 4]
+    monkeypatch.setattr(natural_suites, "samples", lambda run: list(enumerate(found)))
     return asked
 
 
@@ -68,7 +67,6 @@ def test_natural_pairs_of_d_are_final_turns_with_lists_of_the_training_split(
 ) -> None:
     mixed = [sample(seed, "train" if seed % 3 else "suites") for seed in range(1500)]
     monkeypatch.setattr(natural_suites, "samples", lambda run: list(enumerate(mixed)))
-    monkeypatch.setattr(natural_suites, "shorter_samples", lambda run: [])
     write_natural_preferences(recipe)
     rows = pq.read_table(recipe.world / NATURAL_PREFERENCES).to_pylist()
     assert said == ["train-samples"]
@@ -83,7 +81,6 @@ def test_natural_pairs_of_d_are_final_turns_with_lists_of_the_training_split(
 def test_samples_without_errors_are_said(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(natural_suites, "rollouts", lambda recipe, name: None)
     monkeypatch.setattr(natural_suites, "samples", lambda run: [])
-    monkeypatch.setattr(natural_suites, "shorter_samples", lambda run: [])
     with pytest.raises(StageError, match=r"^S2: no natural error for every number of turns among 0 rollouts"):
         write_natural_early(recipe, recipe.world / "S2.parquet")
     assert not (recipe.world / "S2.parquet").exists()
