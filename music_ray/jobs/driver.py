@@ -69,8 +69,10 @@ def run_job(
     try:
         with teller:
             _follow(Results(_dataset(run, job, inputs, done, board)), board, teller, watches)
-    except BaseException:
+    except BaseException as error:
         _flush(teller)
+        if (cause := _cause(error, board)) is not error:
+            raise cause from error
         raise
     finally:
         _account(teller)
@@ -152,6 +154,25 @@ def _flush(teller: Teller) -> None:
             time.sleep(0.2)
     except RayError:  # Ray is gone, and the actors with it
         return
+
+
+def _cause(error: BaseException, board: Any) -> BaseException:
+    """What ended the job: actors whose board is gone fail, each in a way of its own."""
+    import ray
+    from ray.exceptions import ActorDiedError, RayError
+
+    if not isinstance(error, RayError):
+        return error
+    try:
+        ray.get(board.totals.remote(), timeout=5.0)
+    except ActorDiedError:
+        return StageError(
+            "the process that the job's engines report to (the Ray actor Board, on the driver's node) was "
+            "killed; what was finished is in the run folder, and the same command goes on"
+        )
+    except RayError:  # a Ray that is gone altogether has its own words
+        return error
+    return error
 
 
 def _account(teller: Teller) -> None:

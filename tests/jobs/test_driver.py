@@ -1,5 +1,7 @@
 """Jobs on a real local Ray: deadly rows, errors, words to all actors. Rows are counted in the shards."""
 
+import os
+import signal
 from dataclasses import replace
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pytest
 from music_ray.config.load import resolve_config
 from music_ray.errors import StageError
 from music_ray.jobs import driver
-from music_ray.jobs.board import DRAIN
+from music_ray.jobs.board import DRAIN, start_board
 from music_ray.jobs.job import Job
 from music_ray.jobs.ledger import open_epoch
 from music_ray.jobs.shards import read_index, read_rows
@@ -131,6 +133,34 @@ def test_a_restart_takes_what_is_left_in_small_tasks_again(ray_up, tmp_path):
     go(run, epoch=2, total=100)
     assert len(outcome(run)) == 100
     assert read_usage(run, "test")["tasks"] == 15
+
+
+def test_a_killed_board_ends_the_job_in_words_and_it_goes_on(ray_up, tmp_path, monkeypatch):
+    run = run_of(tmp_path, 200)
+    boards = []
+
+    def start_and_keep():
+        boards.append(start_board())
+        return boards[0]
+
+    class KillBoard(Enough):
+        """kill -9 of the board's process once some rows are there."""
+
+        def on_results(self, ids, statuses, reasons):
+            stop = super().on_results(ids, statuses, reasons)
+            if stop is not None and self.number:
+                self.number = 0
+                import ray
+
+                os.kill(ray.get(boards[0].__ray_call__.remote(lambda board: os.getpid())), signal.SIGKILL)
+
+    monkeypatch.setattr(driver, "start_board", start_and_keep)
+    with pytest.raises(StageError, match=r"the Ray actor Board, on the driver's node\) was killed"):
+        go(run, seconds=0.1, watches=[KillBoard(8)], total=200)
+    assert 0 < len(outcome(run)) < 200
+    monkeypatch.undo()
+    go(run, epoch=2, total=200)
+    assert outcome(run) == dict.fromkeys(range(200), ("ok", ""))
 
 
 def run_table(ids):
