@@ -30,6 +30,7 @@ from music_ray.replicate.clock import Clock
 from music_ray.replicate.natural_suites import (
     RATES,
     TRAINING_RATES,
+    write_dev_early,
     write_natural_early,
     write_natural_final,
     write_natural_preferences,
@@ -38,7 +39,7 @@ from music_ray.replicate.natural_suites import (
 from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
-from music_ray.replicate.scale import DEV_NATURAL, DEV_SUITES, SCALES
+from music_ray.replicate.scale import DEV_EARLY, DEV_NATURAL, DEV_SUITES, SCALES
 from music_ray.replicate.scoring import score_suites, suite_facts
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
@@ -158,9 +159,10 @@ def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
             write_natural_early(recipe, found["S2"])
         clock.lap("samples of S2")
     if recipe.scale.dev_samples:
-        found[DEV_NATURAL] = suite_file(recipe.world, DEV_NATURAL)
-        if not found[DEV_NATURAL].exists():
-            write_natural_final(recipe, found[DEV_NATURAL], DEV_NATURAL)
+        for name, write in ((DEV_NATURAL, write_natural_final), (DEV_EARLY, write_dev_early)):
+            found[name] = suite_file(recipe.world, name)
+            if not found[name].exists():
+                write(recipe, found[name], name)
         clock.lap("samples of the development split")
     return found
 

@@ -1,8 +1,9 @@
-"""The suites that the language model's own errors make: S2, and final turns of the development split."""
+"""The suites that the language model's own errors make: S2, and what the development split has like it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from music_ray.progress import say
 from music_ray.replicate.record import write_text
 from music_ray.replicate.rollouts import Recipe, rollouts, samples
 from music_ray.replicate.world import NATURAL_PREFERENCES, make
+from music_ray.schema import Message
 
 RATES = "natural-errors.json"
 """Beside the suites: how often the language model by itself is right, by turn, in the samples of S2."""
@@ -29,12 +31,27 @@ def write_natural_early(recipe: Recipe, file: Path) -> None:
         MusicRayError: as the stages that roll out.
     """
     whole = [one for _, one in samples(rollouts(recipe, "samples"))]
-    # S2 has conversations of both lengths; its clusters know which of them are one.
-    shorter = [one[:-2] for one in whole]
     write_text(recipe.world / RATES, json.dumps(error_rates(whole), indent=2) + "\n")
     wanted = recipe.scale.suite_pairs
-    pairs = natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))
-    _write(pairs, file, len(whole), wanted)
+    _write(_early(whole, wanted), file, len(whole), wanted)
+
+
+def write_dev_early(recipe: Recipe, file: Path, name: str) -> None:
+    """The same on first messages of the development split.
+
+    Raises:
+        StageError, MusicRayError: as write_natural_early.
+    """
+    found = [one for _, one in samples(rollouts(recipe, "dev-samples"))]
+    wanted = min(1000, recipe.scale.suite_pairs)
+    pairs = [replace(pair, suite=name) for pair in _early(found, wanted)]
+    _write(pairs, file, len(found), wanted)
+
+
+def _early(whole: list[list[Message]], wanted: int) -> list[SuitePair]:
+    # S2 has conversations of both lengths; its clusters know which of them are one.
+    shorter = [one[:-2] for one in whole]
+    return natural_errors([*whole, *shorter], per_cell=-(-wanted // len(EARLY)))
 
 
 def write_training_rates(recipe: Recipe) -> None:

@@ -12,7 +12,9 @@ DEV_SUITES = {"dev_S7": "S7", "dev_S1": "S1"}
 conclude anything. dev_S1: whether A1 has learnt what D_MUSIC holds; by these two the training is tuned."""
 DEV_NATURAL = "dev_natural"
 """Final turns of the development split with the language model's own errors."""
-NATURAL = ("S2", DEV_NATURAL)
+DEV_EARLY = "dev_S2"
+"""The same in earlier turns: what S2 is, but to be looked at while things are tuned."""
+NATURAL = ("S2", DEV_NATURAL, DEV_EARLY)
 """What is made of samples: two of one first message are one cluster."""
 
 
@@ -61,9 +63,12 @@ SHORT = Scale(
     samples=21_000, dev_samples=4_000, suite_pairs=1_500, best_of_n_prompts=200,
 )  # fmt: skip
 FULL = Scale(
-    "full", ARMS, 5, preferences=20_000, music=8_000, rollouts=20_000, preference_samples=30_000,
+    "full", ARMS, 5, preferences=30_000, music=12_000, rollouts=30_000, preference_samples=30_000,
     samples=75_000, dev_samples=10_000, suite_pairs=5_000, best_of_n_prompts=400,
+    overrides=("train.steps=1480", "train.checkpoint_every=1480"),
 )  # fmt: skip
+"""Half as many pairs again as SHORT, in as many more steps: the most that was tried on the development
+split (docs/explanation/miniature.md, "Third run")."""
 ABLATIONS = replace(
     SHORT, name="ablations", best_of_n_prompts=0,
     arms=("A0", "A1", "schedule-all", "schedule-first", "mode-neighbour", "mode-resample", "history-replayed",

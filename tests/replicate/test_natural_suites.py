@@ -12,6 +12,7 @@ from music_ray.miniature.split_gate import first_foreign_list
 from music_ray.replicate import natural_suites
 from music_ray.replicate.natural_suites import (
     RATES,
+    write_dev_early,
     write_natural_early,
     write_natural_final,
     write_natural_preferences,
@@ -49,6 +50,21 @@ def test_early_errors_have_both_lengths_and_rates_beside_them(recipe: Recipe, sa
     rates = json.loads((recipe.world / RATES).read_text())
     assert list(rates) == ["1", "2", "3", "4"]  # of whole samples, not of those that were cut to three turns
     assert sum(rates["4"].values()) == sum(rates["1"].values())
+
+
+def test_early_errors_of_the_development_split_bear_their_suite_s_name(
+    recipe: Recipe, said: list[str]
+) -> None:
+    for name, write in (
+        ("S2", write_natural_early),
+        ("dev_S2", lambda *two: write_dev_early(*two, "dev_S2")),
+    ):
+        write(recipe, recipe.world / f"{name}.parquet")
+    assert said == ["samples", "dev-samples"]
+    ours, theirs = (pq.read_table(recipe.world / f"{name}.parquet").to_pylist() for name in ("dev_S2", "S2"))
+    assert {row["source"] for row in ours} == {"dev_S2"}
+    assert not {row["id"] for row in ours} & {row["id"] for row in theirs}  # all are scored as one set
+    assert all(0 < row["error_turn"] < row["num_turns"] for row in ours)
 
 
 def test_final_errors_are_in_the_last_turn_and_bear_their_suite_s_name(
