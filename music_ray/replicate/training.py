@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from music_ray.config import RunConfig
 from music_ray.miniature.deepen import deepen
 from music_ray.models import resolve_model
 from music_ray.progress import say
+from music_ray.replicate.processes import run_at_once
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.world import NATURAL_PREFERENCES, PREFERENCES
-from music_ray.run import run_stages
+from music_ray.rundir import RunDir
+
+STAGES = ("seeds", "mix", "train")
+"""What the run of an arm consists of."""
 
 
 def base_model(recipe: Recipe) -> Path:
@@ -22,16 +28,33 @@ def base_model(recipe: Recipe) -> Path:
     return folder
 
 
-def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
-    """Trains on D and the arm's pairs; returns the model's folder.
+def train_arms(recipe: Recipe, files: dict[str, Path], seed: int) -> dict[str, Path]:
+    """Trains on D and the pairs of each arm; returns the models' folders.
+
+    As many arms at once as this machine's cores hold, each in a process of its own: two trainings of one
+    worker get further than one of two, which wait for each other.
 
     Args:
-        pairs: the file of the arm's pairs.
+        files: the file of each arm's pairs.
         seed: decides the head's first weights and the order of pairs, alike in all arms.
 
     Raises:
         MusicRayError: as the stages.
     """
+    base = base_model(recipe)
+    configs = {arm: _config(recipe, arm, pairs, base, seed) for arm, pairs in files.items()}
+    run_at_once({config.name: config for config in configs.values()}, STAGES, arms_at_once(configs))
+    return {arm: Path(RunDir(config).display("model")) for arm, config in configs.items()}
+
+
+def arms_at_once(configs: dict[str, RunConfig]) -> int:
+    """How many arms the cores of this machine hold, each with all its workers."""
+    cores = len(os.sched_getaffinity(0))
+    wanted = max(one.train.num_workers * one.train.cpus_per_worker for one in configs.values())
+    return max(1, int(cores // wanted))
+
+
+def _config(recipe: Recipe, arm: str, pairs: Path, base: Path, seed: int) -> RunConfig:
     files = {"D": recipe.world / PREFERENCES, "D-natural": recipe.world / NATURAL_PREFERENCES, arm: pairs}
     if not recipe.scale.preference_samples:
         del files["D-natural"]
@@ -40,8 +63,7 @@ def train_arm(recipe: Recipe, arm: str, pairs: Path, seed: int) -> Path:
         f"data.sources={sources}",
         "data.held_out_fraction=0",  # else other pairs would be held out in every arm
         "mix.include_music=false",
-        f"train.base_model={base_model(recipe)}",
+        f"train.base_model={base}",
         f"seed={1000 + seed}",
     ]
-    run = run_stages(recipe.config("arms", f"{arm}-{seed}", words), ["seeds", "mix", "train"])
-    return Path(run.display("model"))
+    return recipe.config("arms", f"{arm}-{seed}", words)

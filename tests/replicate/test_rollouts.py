@@ -12,7 +12,7 @@ from music_ray.replicate import rollouts as module
 from music_ray.replicate import training
 from music_ray.replicate.rollouts import Recipe, rollouts
 from music_ray.replicate.scale import SHORT
-from music_ray.replicate.training import train_arm
+from music_ray.replicate.training import arms_at_once, train_arms
 
 CONFIG = Path(__file__).parents[2] / "configs" / "miniature.yaml"
 
@@ -63,16 +63,23 @@ def test_every_arm_is_trained_on_d_with_its_natural_errors_and_on_its_own_pairs(
     recipe: Recipe, samples: int, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[RunConfig] = []
-
-    class Run:
-        def display(self, name: str) -> str:
-            return name
-
-    monkeypatch.setattr(training, "run_stages", lambda config, stages: found.append(config) or Run())
+    monkeypatch.setattr(training, "run_at_once", lambda configs, *_: found.extend(configs.values()))
     recipe = replace(recipe, scale=replace(SHORT, preference_samples=samples))
-    train_arm(recipe, "A2", recipe.out / "A2.parquet", 3)
+    models = train_arms(recipe, {"A2": recipe.out / "A2.parquet"}, 3)
+    assert models == {"A2": recipe.out / "arms" / "A2-3" / "model"}
     assert [one.name for one in found[0].data.sources] == names
     assert found[0].seed == 1003
     assert found[0].train.base_model == str(recipe.out / "base-model")
     assert json.loads((recipe.out / "base-model" / "config.json").read_text())["num_hidden_layers"] == 6
     assert found[0].data.held_out_fraction == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "cpus", "number"), [(2, 1, 1, 2), (2, 2, 1, 1), (1, 2, 1, 1), (8, 2, 1.5, 2)]
+)
+def test_as_many_arms_at_once_as_the_cores_hold(
+    recipe: Recipe, cores: int, workers: int, cpus: float, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    words = [f"train.num_workers={workers}", f"train.cpus_per_worker={cpus}"]
+    assert arms_at_once({"A0": recipe.config("arms", "A0-0", words)}) == number
