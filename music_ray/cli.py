@@ -289,7 +289,7 @@ def score(
     out: Annotated[str, typer.Option(help="Folder or URI for the scores: a new one, or to go on with.")],
     overrides: OverridesArgument = None,
     engine: Annotated[
-        Literal["auto", "vllm", "huggingface"] | None, typer.Option(help="Short for score.engine=…")
+        Literal["auto", "vllm", "huggingface", "packed"] | None, typer.Option(help="Short for score.engine=…")
     ] = None,
 ) -> None:
     """Score conversations with a reward model; interrupted, the same command goes on."""

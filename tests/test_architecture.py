@@ -30,6 +30,7 @@ MAY_LOAD_AT_ONCE = {
     "music_ray.reward_model": {"torch", "transformers"},
     "music_ray.reward.loss": {"torch"},
     "music_ray.packed_attention": {"torch"},
+    "music_ray.score.packed": {"torch"},
     # Entered only where a training is started, on a Ray that runs.
     "music_ray.reward.rendezvous": {"ray"},
 }

@@ -7,6 +7,7 @@ know token ids, not messages or rows.
 from __future__ import annotations
 
 import asyncio
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,9 @@ from music_ray.progress import say
 
 _BATCHES_AT_ONCE = 8
 """huggingface: batches' worth of conversations that are sorted by length together."""
+
+_SORTED_AT_ONCE = 512
+"""packed: conversations among which those that begin alike are sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ def make_scorer(config: RunConfig) -> Scorer:
     Raises:
         InputError: the model can't be used with the settings.
     """
-    return VllmScorer(config) if config.score.engine == "vllm" else HuggingFaceScorer(config)
+    if config.score.engine == "vllm":
+        return VllmScorer(config)
+    return PackedScorer(config) if config.score.engine == "packed" else HuggingFaceScorer(config)
 
 
 class VllmScorer:
@@ -107,6 +113,8 @@ class VllmScorer:
 class HuggingFaceScorer:
     """transformers, with what waits sorted by length and padded in batches; one batch runs at a time."""
 
+    _attention = "auto"
+
     def __init__(self, config: RunConfig) -> None:
         import torch
         import transformers
@@ -122,9 +130,12 @@ class HuggingFaceScorer:
         # One thread loads and computes: OpenMP keeps a team for each, and two are in each other's way.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="huggingface-scores")
         self._thread.submit(compute_with, engine_threads(engine)).result()
-        loading = self._thread.submit(reward_model.load_reward_model, engine.model, dtype=engine.dtype)
+        loading = self._thread.submit(
+            reward_model.load_reward_model, engine.model, dtype=engine.dtype, attention=self._attention
+        )
         self._classifier = loading.result().to("cuda" if engine.gpus_per_engine else "cpu").eval()
         self._batch_size = config.score.batch_size
+        self._at_once = _BATCHES_AT_ONCE * self._batch_size
         self._waiting: list[tuple[list[int], asyncio.Future[Scored]]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -143,8 +154,7 @@ class HuggingFaceScorer:
     async def _work(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # the others of the same task
-            size = _BATCHES_AT_ONCE * self._batch_size
-            taken, self._waiting = self._waiting[:size], self._waiting[size:]
+            taken, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
             try:
                 scores = await asyncio.wrap_future(self.submit([ids for ids, _ in taken]))
             except RuntimeError as error:  # torch's word for a device without memory, or one that is gone
@@ -167,6 +177,47 @@ class HuggingFaceScorer:
     def close(self) -> None:
         """See Scorer.close."""
         self._thread.shutdown(cancel_futures=True)
+
+
+class PackedScorer(HuggingFaceScorer):
+    """transformers, with what waits in packs: no padding, and common beginnings computed once."""
+
+    _attention = "segments"
+
+    def __init__(self, config: RunConfig) -> None:
+        if config.engine.gpus_per_engine:
+            raise InputError(
+                "score.engine=packed computes on the CPU: leave engine.gpus_per_engine at 0, or use "
+                "score.engine=vllm, which computes common beginnings once on GPUs"
+            )
+        super().__init__(config)
+        self._pack_tokens = config.score.pack_tokens
+        self._at_once = _SORTED_AT_ONCE
+        self._thread.submit(self._check_model).result()
+
+    def submit(self, conversations: list[list[int]], batch_size: int | None = None) -> Future[list[float]]:
+        """Scores of all of them in their order."""
+        from music_ray.score.packed import score_packed
+
+        return self._thread.submit(
+            score_packed, self._classifier, conversations, pack_tokens=self._pack_tokens
+        )
+
+    def _check_model(self) -> None:
+        """A model with an attention of its own would let conversations of a pack see each other."""
+        from music_ray.score.packed import score_packed
+
+        size = self._classifier.config.get_text_config().vocab_size
+        # Alike but for the end: transformers itself tells apart conversations that share nothing.
+        two = [[(7 * place + last * (place > 9)) % size for place in range(1, 14)] for last in (1, 4)]
+        together = score_packed(self._classifier, two, pack_tokens=64)
+        alone = [score_packed(self._classifier, [one], pack_tokens=64)[0] for one in two]
+        for one, other in zip(together, alone, strict=True):
+            if not math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-3):
+                raise InputError(
+                    f"score.engine=packed can't score a {type(self._classifier).__name__}: beside another "
+                    f"conversation its score is {one:.4g} and not {other:.4g}; use score.engine=huggingface"
+                )
 
 
 def _fail(taken: list[tuple[list[int], asyncio.Future[Scored]]], error: Exception) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from music_ray.chat import ChatFormat
 from music_ray.engines.base import RequestError
+from music_ray.errors import InputError
 from music_ray.score.model import open_model
-from music_ray.score.scorers import HuggingFaceScorer, VllmScorer, make_scorer
+from music_ray.score.scorers import HuggingFaceScorer, PackedScorer, VllmScorer, make_scorer
 from music_ray.score.settings import scoring_config
 from tests.score.conftest import NUM_POSITIONS, make_conversations
 
@@ -46,6 +47,28 @@ def test_the_conversations_tell_a_wrong_model(reward_folder, plain_rewards):
         with torch.inference_mode():
             ids = torch.tensor([chat.conversation_ids(conversations[5])])
             assert abs(wrong(input_ids=ids).logits[0, 0].item() - rewards[5]) > 10 * TOLERANCE
+
+
+def test_packs_give_the_plain_rewards_in_their_order(reward_folder, plain_rewards):
+    scorer = make_scorer(config_of(reward_folder, "packed", "score.pack_tokens=200"))
+    assert isinstance(scorer, PackedScorer) and scorer.describe().startswith("transformers ")
+    chat = ChatFormat.load(str(reward_folder))
+    conversations = make_conversations(40)
+    ids = [chat.conversation_ids(one) for one in conversations]
+    assert max(differences(score_all(scorer, ids), plain_rewards(conversations))) < 1e-5
+
+
+def test_packs_are_refused_on_gpus(reward_folder):
+    with pytest.raises(InputError, match=r"^score.engine=packed computes on the CPU: leave engine.gpus_per_"):
+        make_scorer(config_of(reward_folder, "packed", "engine.gpus_per_engine=1"))
+
+
+def test_a_model_with_an_attention_of_its_own_is_refused(reward_folder, monkeypatch):
+    """It would mix the conversations of a pack."""
+    monkeypatch.setattr(PackedScorer, "_attention", "eager")
+    said = r"^score.engine=packed can't score a Gemma2ForSequenceClassification: beside another conversation"
+    with pytest.raises(InputError, match=said):
+        make_scorer(config_of(reward_folder, "packed"))
 
 
 def test_huggingface_in_batches_gives_the_plain_rewards_in_their_order(reward_folder, plain_rewards):
