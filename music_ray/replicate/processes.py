@@ -49,11 +49,11 @@ def run_at_once(configs: Mapping[str, RunConfig], stages: Sequence[str], most: i
 
 def _address(config: RunConfig) -> str:
     """Of the Ray that this process is connected to, or starts."""
-    import ray
-
     from music_ray.ray_session import ensure_ray
 
-    ensure_ray(config)
+    ensure_ray(config)  # before ray is imported here: it says where Ray may listen, which Ray reads then
+    import ray
+
     return str(ray.get_runtime_context().gcs_address)
 
 
