@@ -103,7 +103,7 @@ def test_ctrl_c_stops_all_of_them_and_they_go_on(tmp_path: Path, data: Path) -> 
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not all(f"{name} | generate: 0/" in log.read_text() for name in configs):
+    while not all(f"{name} | ray: connecting to 127.0.0.1:" in log.read_text() for name in configs):
         assert parent.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
     children = psutil.Process(parent.pid).children()
@@ -111,7 +111,6 @@ def test_ctrl_c_stops_all_of_them_and_they_go_on(tmp_path: Path, data: Path) -> 
     assert parent.wait(60) != 0
     assert psutil.wait_procs(children, timeout=5)[1] == []
     assert [f"{name} | interrupted" in log.read_text() for name in configs] == [True, True], log.read_text()
-    assert "one | ray: connecting to 127.0.0.1:" in log.read_text()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stdout[-2000:] + again.stderr[-2000:]
     for config in configs.values():
