@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from music_ray.chat import ChatFormat
 from music_ray.errors import ConfigError, InputError
 from music_ray.models import reason_of
-from music_ray.packed_attention import FLEX, SEGMENTS, PackLayout, register
+from music_ray.packed_attention import FLEX, SEGMENTS, register
+from music_ray.packed_layout import PackLayout
 from music_ray.schema import Message, content_id
 
 HEAD = "score.weight"

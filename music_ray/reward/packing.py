@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from music_ray.packed_attention import PackLayout, Stretch, position_ids
+from music_ray.packed_layout import PackLayout, Stretch, position_ids
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from music_ray.packed_attention import PackLayout, Stretch, position_ids
+from music_ray.packed_layout import PackLayout, Stretch, position_ids
 from music_ray.reward_model import RewardModel
 
 LEAST_SHARED = 8

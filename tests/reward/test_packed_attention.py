@@ -18,7 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from music_ray.packed_attention import FLEX, SEGMENTS, PackLayout, Stretch, register
+from music_ray.packed_attention import FLEX, SEGMENTS, register
+from music_ray.packed_layout import PackLayout, Stretch
 from music_ray.reward.loss import bradley_terry
 from music_ray.reward.packing import make_pack
 from music_ray.reward.passes import run_pack

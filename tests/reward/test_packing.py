@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from music_ray.packed_attention import Stretch, position_ids
+from music_ray.packed_layout import PackLayout, Stretch, position_ids
 from music_ray.reward.packing import make_pack, num_shared, plan_packs
 
 
@@ -59,15 +61,33 @@ def test_who_sees_whom_is_the_same_in_the_layout_and_in_its_masks() -> None:
         seen &= (side[None, :] == 0) | (side[None, :] == side[:, None])
         if window:
             seen &= position[None, :] > position[:, None] - window
-        for one in layout.stretches:
-            places = [*range(one.prefix_start, one.prefix_end), *range(one.start, one.end)]
-            mask = layout.additive_mask(one, window, torch.zeros(1))
-            total = len(places)
-            causal = torch.ones(total, total).tril()[one.num_prefix :].bool()
-            allowed = causal if mask is None else mask == 0
-            expected = torch.zeros(one.end - one.start, layout.num_tokens, dtype=torch.bool)
-            expected[:, places] = allowed
-            assert expected.tolist() == seen[one.start : one.end].tolist()
+        for number, group in enumerate(layout.groups):
+            mask = layout.group_mask(number, window, torch.float32)
+            causal = torch.ones(group.num_queries, group.num_keys).tril().bool()
+            for place, one in enumerate(group.stretches):
+                allowed = causal if mask is None else mask[place] == 0
+                keys = group.key_rows()[place, : one.num_keys]
+                expected = torch.zeros(one.num_queries, layout.num_tokens, dtype=torch.bool)
+                expected[:, keys] = allowed[: one.num_queries, : one.num_keys]
+                assert expected.tolist() == seen[one.start : one.end].tolist()
+
+
+def test_stretches_of_like_size_are_one_batch_and_long_ones_stay_alone() -> None:
+    ends = [0, 3, 11, 20, 36, 336, 626]
+    stretches = [Stretch(start, end) for start, end in itertools.pairwise(ends)]
+    continued = [Stretch(626, 628, 0, 3), Stretch(628, 630, 3, 9)]
+    layout = PackLayout((*stretches, *continued), 640)
+    found = [([one.num_keys for one in group.stretches], group.num_queries) for group in layout.groups]
+    assert found == [([3, 8], 8), ([9, 16], 16), ([300], 300), ([290], 290), ([5, 8], 2)]
+
+
+def test_every_token_has_one_row_in_its_group_and_padding_a_row_of_its_own() -> None:
+    layout = PackLayout((Stretch(0, 3), Stretch(3, 7), Stretch(7, 9, 3, 5)), 10)
+    rows = layout.rows
+    # A group of two stretches of 4 queries, the first of them padded, then one of 2 queries and 4 keys.
+    assert rows.queries.tolist() == [0, 1, 2, 2, 3, 4, 5, 6, 7, 8]
+    assert rows.keys.tolist() == [0, 1, 2, 2, 3, 4, 5, 6, 3, 4, 7, 8]
+    assert rows.outputs.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
 
 
 def test_positions_continue_behind_a_prefix() -> None:
