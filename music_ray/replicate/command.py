@@ -1,6 +1,7 @@
 """`music-ray replicate`: from the world's files to the table of the claim; interrupted, it goes on.
 
-Everything lies below one local folder: world/, rollouts/, arms-data/, arms/, scores/, results.json, table.md.
+Everything lies below one local folder: world/, rollouts/, arms-data/, arms/, scores/, outcomes/,
+results.json and table.md.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ from music_ray.replicate.natural_suites import (
     write_natural_preferences,
     write_training_rates,
 )
+from music_ray.replicate.outcomes import kept, outcome_file, picks_file, read_outcome, write_outcome
 from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.scale import DEV_EARLY, DEV_NATURAL, DEV_SUITES, SCALES
-from music_ray.replicate.scoring import score_suites, suite_facts
+from music_ray.replicate.scoring import Suites, score_suites
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
 from music_ray.replicate.training import train_arms
@@ -85,36 +87,60 @@ def replicate(
 
 def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
     clock = Clock(recipe.out / "seconds.json")
-    suites = _suites(recipe, clock)
+    suites = Suites.of(_suites(recipe, clock))
     if recipe.scale.preference_samples:
         write_natural_preferences(recipe)
         clock.lap("natural errors of D")
     files = write_arms(recipe)
     write_training_rates(recipe)
     clock.lap("rollouts and pairs of the arms")
-    right: dict[str, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in suites} for arm in files}
+    right: dict[str, dict[str, list[np.ndarray]]] = {
+        arm: {name: [] for name in suites.files} for arm in files
+    }
     picks: list[pa.Table] = []
     result: dict[str, Any] = {}
     for seed in range(recipe.scale.seeds):
-        models = train_arms(recipe, files, seed)
-        clock.lap("training")
-        for arm, model in models.items():
-            found = score_suites(model, suites, recipe.out / "scores" / f"{arm}-{seed}", tools, SCORING)
-            clock.lap("scoring")
-            for name, values in found.items():
+        _bring_to_outcomes(recipe, suites, files, seed, tools, clock)
+        for arm in files:
+            for name, values in read_outcome(outcome_file(recipe.out, arm, seed), suites.facts).items():
                 right[arm][name].append(values)
         if recipe.scale.best_of_n_prompts:
-            picks.append(compare_picks(recipe, models["A1"], models["A0"], seed))
-            clock.lap("best-of-N")
+            picks.append(pq.read_table(picks_file(recipe.out, seed)))
         # After every training seed: a replication of hours tells what it has.
         result = _write_results(recipe, suites, files, right, picks, clock)
     sys.stdout.write(table(result))
     return result
 
 
+def _bring_to_outcomes(
+    recipe: Recipe,
+    suites: Suites,
+    files: dict[str, Path],
+    seed: int,
+    tools: Tools,
+    clock: Clock,
+) -> None:
+    """Trains and scores the arms of one training seed whose outcomes are not there yet."""
+    unknown = {arm for arm in files if not outcome_file(recipe.out, arm, seed).exists()}
+    compare = bool(recipe.scale.best_of_n_prompts) and not picks_file(recipe.out, seed).exists()
+    wanted = unknown | ({"A0", "A1"} if compare else set())
+    if not wanted:
+        return
+    models = train_arms(recipe, {arm: file for arm, file in files.items() if arm in wanted}, seed)
+    clock.lap("training")
+    for arm, model in models.items():
+        if arm in unknown:
+            found = score_suites(model, suites, recipe.out / "scores" / f"{arm}-{seed}", tools, SCORING)
+            write_outcome(outcome_file(recipe.out, arm, seed), suites.facts, found)
+            clock.lap("scoring")
+    if compare:
+        kept(picks_file(recipe.out, seed), lambda: compare_picks(recipe, models["A1"], models["A0"], seed))
+        clock.lap("best-of-N")
+
+
 def _write_results(
     recipe: Recipe,
-    suites: dict[str, Path],
+    suites: Suites,
     files: dict[str, Path],
     right: dict[str, dict[str, list[np.ndarray]]],
     picks: list[pa.Table],
@@ -176,14 +202,13 @@ def _dev_rows(name: str, num_pairs: int) -> list[dict[str, Any]]:
 
 def _result(
     recipe: Recipe,
-    suites: dict[str, Path],
+    suites: Suites,
     files: dict[str, Path],
     right: Right,
     picks: dict[str, dict[str, Interval]] | None,
     clock: Clock,
 ) -> dict[str, Any]:
-    facts = {name: suite_facts(file) for name, file in suites.items()}
-    clusters = {name: one.clusters for name, one in facts.items()}
+    clusters = {name: one.clusters for name, one in suites.facts.items()}
     tokens = {arm: tokens_a_pair(file) for arm, file in files.items()}
     found = findings(right, clusters) + ([picks_finding(picks)] if picks else [])
     return {
@@ -192,7 +217,7 @@ def _result(
         "training_seeds": len(next(iter(right["A0"].values()))),
         "pairs_of_its_own": {arm: len(pq.read_table(file, columns=["id"])) for arm, file in files.items()},
         "seconds": clock.seconds,
-        "num_pairs": {name: len(one.ids) for name, one in facts.items()},
+        "num_pairs": {name: len(one.ids) for name, one in suites.facts.items()},
         "natural_errors": _read_rates(recipe.world / RATES),
         "rollout_errors": _read_rates(recipe.world / TRAINING_RATES),
         "tokens_a_pair": {arm: round(value, 2) for arm, value in tokens.items()},
@@ -200,13 +225,15 @@ def _result(
             suite: {arm: as_json(one) for arm, one in by_arm.items()}
             for suite, by_arm in accuracies(right, clusters).items()
         },
-        "by_mistake": {name: by_part(right, name, one.mistakes) for name, one in facts.items()},
-        "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in facts.items()},
+        "by_mistake": {name: by_part(right, name, one.mistakes) for name, one in suites.facts.items()},
+        "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in suites.facts.items()},
         "best_of_n": {
             selection: {name: as_json(one) for name, one in by_n.items()}
             for selection, by_n in (picks or {}).items()
         },
-        "shortcuts": {name: shortcuts(suites[name], one.clusters) for name, one in facts.items()},
+        "shortcuts": {
+            name: shortcuts(suites.files[name], one.clusters) for name, one in suites.facts.items()
+        },
         "differences": {
             suite: {f"{one} - {other}": as_json(value) for (one, other), value in by_arms.items()}
             for suite, by_arms in differences(right, clusters).items()

@@ -31,6 +31,19 @@ class SuiteFacts:
     num_turns: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """The suites of a replication, by name."""
+
+    files: dict[str, Path]
+    facts: dict[str, SuiteFacts]
+
+    @classmethod
+    def of(cls, files: dict[str, Path]) -> Suites:
+        """With the facts of the files."""
+        return cls(files, {name: suite_facts(file) for name, file in files.items()})
+
+
 def suite_facts(file: Path) -> SuiteFacts:
     """The facts of a suite's file."""
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
@@ -47,7 +60,7 @@ def suite_facts(file: Path) -> SuiteFacts:
 
 
 def score_suites(
-    model: Path, suites: dict[str, Path], out: Path, tools: Tools, words: Sequence[str]
+    model: Path, suites: Suites, out: Path, tools: Tools, words: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """For each suite whether each pair is right, [n] bool in the order of the suite's file; a tie is wrong.
 
@@ -56,15 +69,14 @@ def score_suites(
     Raises:
         MusicRayError: as `music-ray evaluate`.
     """
-    facts = {name: suite_facts(file) for name, file in suites.items()}
-    together = _together(suites)
+    together = _together(suites.files)
     done = evaluate_models([str(model)], [str(together)], str(out), None, list(words), tools)
     # Scores of a model that was here before lie beside these.
     scores = out / together.stem / f"scores-{Model(**done['models'][0]).slug}.parquet"
     table = pq.read_table(scores, columns=["id", "chosen_score", "rejected_score"])
     sides = np.column_stack([table[side].to_numpy() for side in ("chosen_score", "rejected_score")])
     right = dict(zip(table["id"].to_pylist(), is_right(sides).tolist(), strict=True))
-    return {name: np.array([right[one] for one in found.ids]) for name, found in facts.items()}
+    return {name: np.array([right[one] for one in found.ids]) for name, found in suites.facts.items()}
 
 
 def _together(suites: dict[str, Path]) -> Path:

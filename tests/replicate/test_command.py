@@ -1,6 +1,7 @@
 """The whole road of the miniature for real, at its smallest: vLLM, Ray, ZeRO-3, scores, table."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,19 @@ def test_again_it_makes_nothing_twice(folder: Path) -> None:
     assert done.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
     assert "train: starting" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_outcomes_alone_give_the_same_table(folder: Path, tmp_path: Path) -> None:
+    """Published, they are enough: no rollout, no model and no score is there, and none is made."""
+    for part in ("world", "arms-data", "outcomes"):
+        shutil.copytree(folder / part, tmp_path / part)
+    shutil.copy(folder / "replication.json", tmp_path)
+    done = replicate("configs/miniature.yaml", "--scale", "smoke", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text()
+    assert not [name for name in ("rollouts", "arms", "scores", "base-model") if (tmp_path / name).exists()]
 
 
 @pytest.mark.slow
