@@ -63,18 +63,19 @@ def segment_attention(
         ValueError: no layout, or a layout of another length.
     """
     layout = _checked(pack_layout, query)
+    rows = layout.rows(query.device)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # One gathering of rows and not one a group: the gradient of each is as large as the whole row.
-    queries = _batches(query, layout.rows.queries, [one.query_shape for one in layout.groups])
-    keys = _batches(key, layout.rows.keys, [one.key_shape for one in layout.groups])
-    values = _batches(value, layout.rows.keys, [one.key_shape for one in layout.groups])
+    queries = _batches(query, rows.queries, [one.query_shape for one in layout.groups])
+    keys = _batches(key, rows.keys, [one.key_shape for one in layout.groups])
+    values = _batches(value, rows.keys, [one.key_shape for one in layout.groups])
     pieces = []
     for number in range(len(layout.groups)):
-        mask = layout.group_mask(number, sliding_window, query.dtype)
+        mask = layout.group_mask(number, sliding_window, query)
         attended = _attend(queries[number], keys[number], values[number], mask, scale, softcap)
         pieces.append(attended.flatten(0, 1))
     pieces.append(torch.zeros_like(pieces[0][:1]))  # what padding of the row gets
-    return torch.cat(pieces)[layout.rows.outputs][None], None
+    return torch.cat(pieces)[rows.outputs][None], None
 
 
 def _batches(states: Tensor, rows: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:

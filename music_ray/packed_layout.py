@@ -11,7 +11,7 @@ mask of the whole row (FlexAttention, for GPUs). The module knows token places, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -87,7 +87,7 @@ class Group:
         own = np.minimum(start + keys - prefix, end - 1)
         return np.where(keys < prefix, self._column("prefix_start") + keys, own)
 
-    def additive_mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+    def additive_mask(self, window: int | None) -> Tensor | None:
         """0 where a query sees a key, else -inf, [n, q, k]; None where plain causality says it all."""
         if window is not None and window >= self.num_keys:
             window = None  # positions of a stretch differ by less than its length
@@ -101,8 +101,7 @@ class Group:
         hidden = keys > position
         if window is not None:
             hidden |= keys <= position - window
-        mask = torch.zeros(hidden.shape, dtype=dtype)
-        return mask.masked_fill_(torch.from_numpy(hidden), float("-inf"))
+        return torch.zeros(hidden.shape).masked_fill_(torch.from_numpy(hidden), float("-inf"))
 
     def _column(self, name: str) -> np.ndarray:
         """A number of every stretch, [n, 1]."""
@@ -129,6 +128,7 @@ class PackLayout:
     num_tokens: int
     """Tokens in the row, padding at its end included."""
     _masks: dict[Any, Any] = field(default_factory=dict)
+    _rows: dict[Any, GroupRows] = field(default_factory=dict)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -140,21 +140,26 @@ class PackLayout:
             classes.setdefault(kind if one.num_keys <= MOST_TOGETHER else number, []).append(one)
         return [Group.of(stretches) for stretches in classes.values()]
 
-    @cached_property
-    def rows(self) -> GroupRows:
-        """The places of the groups' rows; computed once a pack, for all layers."""
+    def rows(self, device: Any) -> GroupRows:
+        """The places of the groups' rows, on a device; computed once a pack, for all layers."""
+        if device not in self._rows:
+            self._rows[device] = GroupRows(*(one.to(device) for one in self._places()))
+        return self._rows[device]
+
+    def _places(self) -> Iterator[Tensor]:
         queries = _joined(group.query_rows() for group in self.groups)
         keys = _joined(group.key_rows() for group in self.groups)
         outputs = np.full(self.num_tokens, len(queries))
         # Backwards: of a place that padding repeats the first copy counts, which is the query itself.
         outputs[queries[::-1]] = np.arange(len(queries))[::-1]
-        return GroupRows(*(torch.from_numpy(one) for one in (queries, keys, outputs)))
+        yield from map(torch.from_numpy, (queries, keys, outputs))
 
-    def group_mask(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """Group.additive_mask of one of the groups; built once a pack, for all layers."""
-        key = (number, window, dtype)
+    def group_mask(self, number: int, window: int | None, like: Tensor) -> Tensor | None:
+        """Group.additive_mask of one of the groups, of a tensor's kind; built once a pack, for all layers."""
+        key = (number, window, like.dtype, like.device)
         if key not in self._masks:
-            self._masks[key] = self.groups[number].additive_mask(window, dtype)
+            mask = self.groups[number].additive_mask(window)
+            self._masks[key] = None if mask is None else mask.to(like)
         return self._masks[key]
 
     def block_mask(self, window: int | None, device: Any) -> Any:

@@ -120,8 +120,8 @@ class TrainConfig(Section):
 
     attention: Literal["auto", "segments", "flex", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation. auto: where pairs are packed, flex (FlexAttention) on GPUs and segments
-    (one conversation after the other) elsewhere; where they are padded, eager if the model soft-caps its
-    attention logits (Gemma-2: transformers' sdpa ignores the cap silently), else sdpa."""
+    (a batch for conversations of like length) elsewhere; where they are padded, eager if the model soft-caps
+    its attention logits (Gemma-2: transformers' sdpa ignores the cap silently), else sdpa."""
 
     activation_checkpointing: bool = Field(default=False, json_schema_extra=FREE)
     """Recompute activations in the backward pass; changes no number."""

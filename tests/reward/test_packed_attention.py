@@ -18,7 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from music_ray.packed_attention import FLEX, SEGMENTS, register
+from music_ray.packed_attention import FLEX, SEGMENTS, register, segment_attention
 from music_ray.packed_layout import PackLayout, Stretch
 from music_ray.reward.loss import bradley_terry
 from music_ray.reward.packing import make_pack
@@ -156,6 +156,14 @@ def test_a_pack_without_its_layout_is_refused() -> None:
     longer = PackLayout(pack.layout.stretches, pack.layout.num_tokens + 1)
     with pytest.raises(ValueError, match=r"the layout is of 1 row of 68 tokens, the pack has 1 rows of 67"):
         model("llama", SEGMENTS).model(input_ids=pack.input_ids, pack_layout=longer)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_layout_and_masks_follow_the_states_to_their_device(softcap: float | None) -> None:
+    layout = make_pack(SIDES, share=True).layout
+    query, key, value = (torch.empty(1, heads, 67, 16, device="meta") for heads in (4, 2, 2))
+    output, _ = segment_attention(None, query, key, value, None, None, WINDOW, softcap, layout)
+    assert (output.device.type, output.shape) == ("meta", (1, 67, 4, 16))
 
 
 @pytest.mark.slow  # the C++ compiler takes half a minute

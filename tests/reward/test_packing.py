@@ -62,7 +62,7 @@ def test_who_sees_whom_is_the_same_in_the_layout_and_in_its_masks() -> None:
         if window:
             seen &= position[None, :] > position[:, None] - window
         for number, group in enumerate(layout.groups):
-            mask = layout.group_mask(number, window, torch.float32)
+            mask = layout.group_mask(number, window, torch.zeros(1))
             causal = torch.ones(group.num_queries, group.num_keys).tril().bool()
             for place, one in enumerate(group.stretches):
                 allowed = causal if mask is None else mask[place] == 0
@@ -83,7 +83,7 @@ def test_stretches_of_like_size_are_one_batch_and_long_ones_stay_alone() -> None
 
 def test_every_token_has_one_row_in_its_group_and_padding_a_row_of_its_own() -> None:
     layout = PackLayout((Stretch(0, 3), Stretch(3, 7), Stretch(7, 9, 3, 5)), 10)
-    rows = layout.rows
+    rows = layout.rows(torch.device("cpu"))
     # A group of two stretches of 4 queries, the first of them padded, then one of 2 queries and 4 keys.
     assert rows.queries.tolist() == [0, 1, 2, 2, 3, 4, 5, 6, 7, 8]
     assert rows.keys.tolist() == [0, 1, 2, 2, 3, 4, 5, 6, 3, 4, 7, 8]
