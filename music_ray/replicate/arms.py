@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from music_ray.errors import StageError
@@ -49,10 +50,14 @@ def write_arms(recipe: Recipe) -> dict[str, Path]:
     return files
 
 
-def tokens_a_pair(file: Path) -> float:
-    """Mean tokens of both sides of a file's pairs, the chat template's included."""
-    rows = pq.read_table(file, columns=["chosen", "rejected"]).to_pylist()
-    return sum(_num_tokens(row[side]) for row in rows for side in ("chosen", "rejected")) / len(rows)
+def tokens_a_pair(files: Mapping[str, Sequence[Path]]) -> dict[str, float]:
+    """Mean tokens of both sides of the pairs in each arm's files, the chat template's included."""
+    totals = {}  # [tokens, pairs] of each file; arms share some
+    for file in {one for of_arm in files.values() for one in of_arm}:
+        rows = pq.read_table(file, columns=["chosen", "rejected"]).to_pylist()
+        totals[file] = np.array([sum(_num_tokens(side) for row in rows for side in row.values()), len(rows)])
+    sums = {arm: np.sum([totals[file] for file in of_arm], axis=0) for arm, of_arm in files.items()}
+    return {arm: round(float(tokens / pairs), 2) for arm, (tokens, pairs) in sums.items()}
 
 
 def _num_tokens(messages: Iterable[Message]) -> int:

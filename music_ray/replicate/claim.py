@@ -5,8 +5,9 @@ Knows numbers, not models or files. The hypotheses are those of docs/explanation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,28 @@ class Finding:
     estimates: dict[str, Interval]
     """What the statement is about."""
     holds: bool
+    refuted: bool
+    """The whole interval lies on the other side. Neither: the run does not decide."""
+    by_seed: dict[str, list[float]] = field(default_factory=dict)
+    """The estimates of each training seed by itself, where they are accuracies or their differences."""
+
+
+def over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """The mean of one number a training seed, with Student's interval: contexts count as fixed.
+
+    With five seeds the bootstrap of two_way_bootstrap is too narrow where models differ much from seed to
+    seed: it takes their variance for 4/5 of what it is, and knows no t distribution.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError(f"an interval over training seeds needs two of them, not {len(values)}")
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def two_way_bootstrap(
@@ -116,40 +139,62 @@ class _Between:
 
     def difference(self, one: str, other: str, suite: str) -> Interval:
         """How much more often one arm is right than the other, on the same pairs and training seeds."""
-        values = self.right[one][suite].astype(float) - self.right[other][suite].astype(float)
-        return two_way_bootstrap(values, self.clusters[suite])
+        return two_way_bootstrap(self._differences(one, other, suite), self.clusters[suite])
+
+    def _differences(self, one: str, other: str, suite: str) -> np.ndarray:
+        return self.right[one][suite].astype(float) - self.right[other][suite].astype(float)
 
     def ready(self) -> Finding:
-        found = self.accuracy("A0", "dev_S7")
-        return Finding(
-            "ready", f"A0 is right in {READY:.2f} of the final turns (development split)", {"A0": found},
-            found.value >= READY,
-        )  # fmt: skip
+        return self._reaches("ready", f"A0 is right in {READY:.2f} of the final turns", "dev_S7", READY)
 
     def checks_natural_errors(self) -> Finding:
-        found = self.accuracy("A0", "dev_natural")
+        statement = f"A0 finds {CHECKS:.2f} of the natural errors in final turns"
+        return self._reaches("checks", statement, "dev_natural", CHECKS)
+
+    def _reaches(self, name: str, statement: str, suite: str, bound: float) -> Finding:
+        found = self.accuracy("A0", suite)
+        by_seed = {"A0": self.right["A0"][suite].mean(axis=1).tolist()}
         return Finding(
-            "checks", f"A0 finds {CHECKS:.2f} of the natural errors in final turns (development split)",
-            {"A0": found}, found.value >= CHECKS,
+            name, f"{statement} (development split)", {"A0": found}, found.value >= bound, found.high < bound,
+            by_seed,
         )  # fmt: skip
 
     def above_zero(self, name: str, one: str, other: str) -> Finding:
-        found = self.difference(one, other, "S2")
-        return Finding(name, f"{one} − {other} on S2 is above 0", {f"{one} − {other}": found}, found.low > 0)
+        found, by_seed = self._compared([(one, other)], "S2")
+        (interval,) = found.values()
+        statement = f"{one} − {other} on S2 is above 0"
+        return Finding(name, statement, found, interval.low > 0, interval.high < 0, by_seed)
 
     def aim(self) -> Finding:
         one, other = self.accuracy("A1", "S2"), self.accuracy("A0", "S2")
         holds = one.value >= 0.80 and 0.45 <= other.value <= 0.55
-        return Finding("aim", "A1 ≥ 0.80 on S2, where A0 is 0.45 to 0.55", {"A1": one, "A0": other}, holds)
+        refuted = one.high < 0.80 or other.high < 0.45 or other.low > 0.55
+        by_seed = {arm: self.right[arm]["S2"].mean(axis=1).tolist() for arm in ("A1", "A0")}
+        statement = "A1 ≥ 0.80 on S2, where A0 is 0.45 to 0.55"
+        return Finding("aim", statement, {"A1": one, "A0": other}, holds, refuted, by_seed)
 
     def placebos(self) -> Finding:
-        found = {f"{arm} − A0": self.difference(arm, "A0", "S2") for arm in ("A3", "A4")}
+        found, by_seed = self._compared([("A3", "A0"), ("A4", "A0")], "S2")
         holds = all(one.low > -0.02 and one.high < 0.02 for one in found.values())
-        return Finding("H3", "A3 and A4 on S2 are within 2 points of A0", found, holds)
+        refuted = any(one.high < -0.02 or one.low > 0.02 for one in found.values())
+        return Finding("H3", "A3 and A4 on S2 are within 2 points of A0", found, holds, refuted, by_seed)
 
     def not_inferior(self) -> Finding:
-        found = self.difference("A1", "A0", "S7")
-        return Finding("H4", "A1 − A0 on S7 is above −1 point", {"A1 − A0": found}, found.low > -0.01)
+        found, by_seed = self._compared([("A1", "A0")], "S7")
+        (interval,) = found.values()
+        statement = "A1 − A0 on S7 is above −1 point"
+        return Finding("H4", statement, found, interval.low > -0.01, interval.high < -0.01, by_seed)
+
+    def _compared(
+        self, arms: Sequence[tuple[str, str]], suite: str
+    ) -> tuple[dict[str, Interval], dict[str, list[float]]]:
+        """The differences of pairs of arms, over all training seeds and seed by seed."""
+        found = {f"{one} − {other}": self.difference(one, other, suite) for one, other in arms}
+        by_seed = {
+            f"{one} − {other}": self._differences(one, other, suite).mean(axis=1).tolist()
+            for one, other in arms
+        }
+        return found, by_seed
 
 
 def by_part(right: Right, suite: str, parts: np.ndarray) -> dict[str, dict[str, float]]:

@@ -37,27 +37,23 @@ from music_ray.replicate.natural_suites import (
     write_natural_preferences,
     write_training_rates,
 )
-from music_ray.replicate.outcomes import kept, outcome_file, picks_file, read_outcome, write_outcome
-from music_ray.replicate.picks import compare_picks, picks_finding, win_rates
+from music_ray.replicate.new_pairs import new_first_messages
+from music_ray.replicate.outcomes import Outcomes
+from music_ray.replicate.picks import picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.scale import DEV_EARLY, DEV_NATURAL, DEV_SUITES, SCALES
-from music_ray.replicate.scoring import Suites, score_suites
+from music_ray.replicate.scoring import Suites
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
-from music_ray.replicate.training import train_arms
+from music_ray.replicate.training import trained_on
+from music_ray.replicate.training_seed import bring_to_outcomes
 from music_ray.replicate.world import make, suite_file, write_world
 from music_ray.run_lock import lock_file
 
 LOCK = ".lock"
 OWNED = ("name=", "runs_dir=", "data.", "seeds.num_seeds=", "generate.turns=", "mix.", "best_of_n.")
 """Overrides that would be lost, because every run of a replication has its own."""
-SCORING = (
-    "score.engine=packed", "evaluate.bootstrap_samples=100", "engine.min_engines=2", "engine.max_engines=2",
-    "engine.cpus_per_engine=0.5", "generate.conversations_per_task=512", "generate.flush_rows=2048",
-)  # fmt: skip
-"""Two actors of a thread each, and large tasks: a conversation takes 2 ms, so what a task and a shard take by
-themselves counts."""
 
 
 def replicate(
@@ -94,62 +90,29 @@ def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
     files = write_arms(recipe)
     write_training_rates(recipe)
     clock.lap("rollouts and pairs of the arms")
+    sources = {arm: list(trained_on(recipe, arm, file).values()) for arm, file in files.items()}
+    outcomes = Outcomes.of(recipe.out, suites, sources)
+    outcomes.check()
     right: dict[str, dict[str, list[np.ndarray]]] = {
         arm: {name: [] for name in suites.files} for arm in files
     }
     picks: list[pa.Table] = []
     result: dict[str, Any] = {}
     for seed in range(recipe.scale.seeds):
-        _bring_to_outcomes(recipe, suites, files, seed, tools, clock)
+        bring_to_outcomes(recipe, outcomes, files, seed, tools, clock)
         for arm in files:
-            for name, values in read_outcome(outcome_file(recipe.out, arm, seed), suites.facts).items():
+            for name, values in outcomes.read(arm, seed).items():
                 right[arm][name].append(values)
         if recipe.scale.best_of_n_prompts:
-            picks.append(pq.read_table(picks_file(recipe.out, seed)))
+            picks.append(outcomes.read_picks(seed))
         # After every training seed: a replication of hours tells what it has.
-        result = _write_results(recipe, suites, files, right, picks, clock)
+        stacked = {
+            arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()
+        }
+        result = _result(recipe, suites, files, stacked, win_rates(picks) if picks else None, clock)
+        write_text(recipe.out / "results.json", json.dumps(result, indent=2) + "\n")
+        write_text(recipe.out / "table.md", table(result))
     sys.stdout.write(table(result))
-    return result
-
-
-def _bring_to_outcomes(
-    recipe: Recipe,
-    suites: Suites,
-    files: dict[str, Path],
-    seed: int,
-    tools: Tools,
-    clock: Clock,
-) -> None:
-    """Trains and scores the arms of one training seed whose outcomes are not there yet."""
-    unknown = {arm for arm in files if not outcome_file(recipe.out, arm, seed).exists()}
-    compare = bool(recipe.scale.best_of_n_prompts) and not picks_file(recipe.out, seed).exists()
-    wanted = unknown | ({"A0", "A1"} if compare else set())
-    if not wanted:
-        return
-    models = train_arms(recipe, {arm: file for arm, file in files.items() if arm in wanted}, seed)
-    clock.lap("training")
-    for arm, model in models.items():
-        if arm in unknown:
-            found = score_suites(model, suites, recipe.out / "scores" / f"{arm}-{seed}", tools, SCORING)
-            write_outcome(outcome_file(recipe.out, arm, seed), suites.facts, found)
-            clock.lap("scoring")
-    if compare:
-        kept(picks_file(recipe.out, seed), lambda: compare_picks(recipe, models["A1"], models["A0"], seed))
-        clock.lap("best-of-N")
-
-
-def _write_results(
-    recipe: Recipe,
-    suites: Suites,
-    files: dict[str, Path],
-    right: dict[str, dict[str, list[np.ndarray]]],
-    picks: list[pa.Table],
-    clock: Clock,
-) -> dict[str, Any]:
-    stacked = {arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()}
-    result = _result(recipe, suites, files, stacked, win_rates(picks) if picks else None, clock)
-    write_text(recipe.out / "results.json", json.dumps(result, indent=2) + "\n")
-    write_text(recipe.out / "table.md", table(result))
     return result
 
 
@@ -209,7 +172,7 @@ def _result(
     clock: Clock,
 ) -> dict[str, Any]:
     clusters = {name: one.clusters for name, one in suites.facts.items()}
-    tokens = {arm: tokens_a_pair(file) for arm, file in files.items()}
+    sources = {arm: list(trained_on(recipe, arm, file).values()) for arm, file in files.items()}
     found = findings(right, clusters) + ([picks_finding(picks)] if picks else [])
     return {
         "versions": versions(),
@@ -220,7 +183,9 @@ def _result(
         "num_pairs": {name: len(one.ids) for name, one in suites.facts.items()},
         "natural_errors": _read_rates(recipe.world / RATES),
         "rollout_errors": _read_rates(recipe.world / TRAINING_RATES),
-        "tokens_a_pair": {arm: round(value, 2) for arm, value in tokens.items()},
+        "tokens_a_pair": tokens_a_pair({arm: [file] for arm, file in files.items()}),
+        "tokens_of_all": tokens_a_pair(sources),
+        "new_first_messages": new_first_messages(recipe, right, clusters["S2"]) if "S2" in clusters else None,
         "accuracy": {
             suite: {arm: as_json(one) for arm, one in by_arm.items()}
             for suite, by_arm in accuracies(right, clusters).items()

@@ -100,5 +100,8 @@ def picks_finding(found: dict[str, dict[str, Interval]]) -> Finding:
     interval must lie above 0, which is stricter than a one-sided test at 5%.
     """
     estimates = found["whole"]
-    holds = all(one.low > (0.0 if name == SLOPE else 0.5) for name, one in estimates.items())
-    return Finding("H5", "A1's picks win over A0's for N = 2, 4, 8, more with larger N", estimates, holds)
+    bounds = {name: 0.0 if name == SLOPE else 0.5 for name in estimates}
+    holds = all(one.low > bounds[name] for name, one in estimates.items())
+    refuted = any(one.high < bounds[name] for name, one in estimates.items())
+    statement = "A1's picks win over A0's for N = 2, 4, 8, more with larger N"
+    return Finding("H5", statement, estimates, holds, refuted)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from music_ray.replicate.claim import as_json, over_seeds
+
 
 def table(result: dict[str, Any]) -> str:
     """Accuracies by suite and arm with 95% intervals, then each hypothesis with what was found."""
@@ -12,15 +14,20 @@ def table(result: dict[str, Any]) -> str:
     for suite, found in result["accuracy"].items():
         cells = [_interval(found[arm]) for arm in arms]
         lines.append(f"| {suite} | {result['num_pairs'][suite]} | " + " | ".join(cells) + " |")
-    tokens = [f"{result['tokens_a_pair'][arm]:.1f}" for arm in arms]
-    lines += ["| *tokens a pair of its own* | | " + " | ".join(tokens) + " |", ""]
+    for what, found in (("of its own", result["tokens_a_pair"]), ("of all", result["tokens_of_all"])):
+        lines.append(
+            f"| *tokens a pair {what}* | | " + " | ".join(f"{found[arm]:.1f}" for arm in arms) + " |"
+        )
+    lines.append("")
     lines += ["| | hypothesis | found | |", "|---|---|---|---|"]
     for one in result["findings"]:
         found = ", ".join(f"{name}: {_interval(value)}" for name, value in one["estimates"].items())
-        verdict = "holds" if one["holds"] else "DOES NOT HOLD"
+        verdict = "holds" if one["holds"] else "REFUTED" if one["refuted"] else "NOT SHOWN"
         lines.append(f"| {one['name']} | {one['statement']} | {found} | {verdict} |")
     if result["training_seeds"] == 1:
         lines += ["", "One training seed: how much a model changes from seed to seed is in no interval."]
+    else:
+        lines += ["", *_by_seed(result["findings"])]
     if any(one["name"] == "ready" and not one["holds"] for one in result["findings"]):
         lines += ["", "**Not ready: nothing is concluded from the other lines.**"]
     if any(one["name"] == "checks" and not one["holds"] for one in result["findings"]):
@@ -29,10 +36,12 @@ def table(result: dict[str, Any]) -> str:
             "A0 misses too many of the language model's own errors where it looks: the aim is out of reach, "
             "and what S2 can show is bounded by what A0 finds there.",
         ]
-    baseline = result["tokens_a_pair"]["A0"]
-    off = [arm for arm, value in result["tokens_a_pair"].items() if abs(value / baseline - 1) > 0.02]
+    baseline = result["tokens_of_all"]["A0"]
+    off = [arm for arm, value in result["tokens_of_all"].items() if abs(value / baseline - 1) > 0.02]
     if off:
-        lines += ["", f"Not within 2% of A0's tokens a pair of its own: {', '.join(off)}."]
+        lines += ["", f"Not within 2% of the tokens a pair that A0 is trained on: {', '.join(off)}."]
+    if result["new_first_messages"]:
+        lines += ["", _new_first_messages(result["new_first_messages"])]
     for selection, by_n in result["best_of_n"].items():
         found = ", ".join(f"{name}: {_interval(one)}" for name, one in by_n.items())
         lines += ["", f"Win rate of A1's picks over A0's, picked by {selection}: {found}."]
@@ -50,6 +59,23 @@ def table(result: dict[str, Any]) -> str:
         f"samples of S2; {_rates(result['rollout_errors'])} in the rollouts of A1.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _by_seed(findings: list[dict[str, Any]]) -> list[str]:
+    """Each training seed by itself, and Student's interval over them: it knows how few they are."""
+    lines = ["| | seed by seed | Student's interval over seeds |", "|---|---|---|"]
+    for one in findings:
+        for name, values in one["by_seed"].items():
+            each = ", ".join(f"{value:.3f}" for value in values)
+            lines.append(f"| {one['name']}: {name} | {each} | {_interval(as_json(over_seeds(values)))} |")
+    return lines
+
+
+def _new_first_messages(found: dict[str, Any]) -> str:
+    compared = ", ".join(f"{name}: {_interval(one)}" for name, one in found["differences"].items())
+    return (
+        f"On the {found['num_pairs']} pairs of S2 whose first message scale short does not have: {compared}."
+    )
 
 
 def _rates(by_turn: dict[str, dict[str, int]]) -> str:

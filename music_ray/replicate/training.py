@@ -47,6 +47,11 @@ def train_arms(recipe: Recipe, files: dict[str, Path], seed: int) -> dict[str, P
     return {arm: Path(RunDir(config).display("model")) for arm, config in configs.items()}
 
 
+def is_trained(recipe: Recipe, arm: str, seed: int) -> bool:
+    """Whether an arm's model is there: a run folder gets it when its training has ended."""
+    return (recipe.out / "arms" / f"{arm}-{seed}" / "model" / "model.safetensors").exists()
+
+
 def arms_at_once(configs: dict[str, RunConfig]) -> int:
     """How many arms the cores of this machine hold, each with all its workers."""
     cores = len(os.sched_getaffinity(0))
@@ -54,10 +59,16 @@ def arms_at_once(configs: dict[str, RunConfig]) -> int:
     return max(1, int(cores // wanted))
 
 
-def _config(recipe: Recipe, arm: str, pairs: Path, base: Path, seed: int) -> RunConfig:
+def trained_on(recipe: Recipe, arm: str, pairs: Path) -> dict[str, Path]:
+    """The files of pairs that an arm is trained on, by the name of the source."""
     files = {"D": recipe.world / PREFERENCES, "D-natural": recipe.world / NATURAL_PREFERENCES, arm: pairs}
     if not recipe.scale.preference_samples:
         del files["D-natural"]
+    return files
+
+
+def _config(recipe: Recipe, arm: str, pairs: Path, base: Path, seed: int) -> RunConfig:
+    files = trained_on(recipe, arm, pairs)
     sources = "[" + ", ".join(f"{{path: {file}, name: {name}}}" for name, file in files.items()) + "]"
     words = [
         f"data.sources={sources}",

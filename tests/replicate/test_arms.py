@@ -288,7 +288,7 @@ def test_tokens_are_those_of_the_chat_template(tmp_path: Path, arms: dict[str, l
     rows = [{side: row[side] for side in ("chosen", "rejected")} for row in arms["A6"][:20]]
     write_rows(rows, tmp_path / "pairs.parquet")
     lengths = [len(chat.conversation_ids(side)) for row in rows for side in sides(row)]
-    assert tokens_a_pair(tmp_path / "pairs.parquet") == sum(lengths) / 20
+    assert tokens_a_pair({"A0": [tmp_path / "pairs.parquet"]}) == {"A0": round(sum(lengths) / 20, 2)}
 
 
 def test_ablations_have_the_pairs_of_their_own_run(tmp_path: Path, runs: Runs) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from music_ray.replicate.claim import accuracies, by_part, findings, two_way_bootstrap
+from music_ray.replicate.claim import accuracies, by_part, findings, over_seeds, two_way_bootstrap
 
 
 def test_one_seed_and_pairs_of_their_own_are_the_plain_bootstrap() -> None:
@@ -64,6 +64,30 @@ def test_no_effect_is_said() -> None:
     right |= {"A3": right_of(0.57, 0.85, 0.85), "A4": right_of(0.60, 0.85, 0.85)}
     found = {one.name: one.holds for one in findings(right, CLUSTERS)}
     assert found == {"ready": False, "H1": False, "aim": False, "H3": False, "H4": False}
+    refuted = {one.name for one in findings(right, CLUSTERS) if one.refuted}
+    # A1 − A0 on S2 is 0 with an interval of [0, 0]: neither shown nor refuted. A3 is 3 points below A0.
+    assert refuted == {"ready", "aim", "H3", "H4"}
+
+
+def test_what_an_interval_holds_on_both_sides_is_undecided() -> None:
+    generator = np.random.default_rng(0)
+    right = {arm: {suite: generator.random((2, 400)) < 0.5 for suite in ("S2", "S7")} for arm in ("A0", "A1")}
+    found = {one.name: one for one in findings(right, dict.fromkeys(("S2", "S7"), np.arange(400)))}
+    for name in ("H1", "H4"):
+        assert (found[name].holds, found[name].refuted) == (False, False)
+    assert found["aim"].refuted
+    each = right["A1"]["S2"].mean(axis=1) - right["A0"]["S2"].mean(axis=1)
+    assert found["H1"].by_seed["A1 − A0"] == pytest.approx(each.tolist())
+
+
+def test_the_interval_over_seeds_is_student_s() -> None:
+    found = over_seeds([0.08, 0.10, 0.12, 0.09, 0.11])
+    # Mean 0.1, standard deviation 0.015811, 2.776 for four degrees of freedom.
+    assert found.value == pytest.approx(0.1)
+    assert found.high - found.value == pytest.approx(2.776445 * 0.01581139 / np.sqrt(5), rel=1e-5)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+    with pytest.raises(ValueError, match="an interval over training seeds needs two of them, not 1"):
+        over_seeds([0.1])
 
 
 def test_hypotheses_that_nothing_can_be_said_of_are_left_out() -> None:
