@@ -59,6 +59,13 @@ def test_the_packages_come_from_the_locks_by_the_set_up_script() -> None:
     assert project["readme"] in before and project["license-files"][0] in before
 
 
+def test_the_programs_that_others_call_in_a_container_are_installed() -> None:
+    """KubeRay probes by `bash -c "wget … | grep success"`; the slim base has bash and grep but no wget."""
+    (packages,) = [rest for step, rest in STEPS if step == "RUN" and "apt-get install" in rest]
+    (named,) = re.findall(r"apt-get install --yes --no-install-recommends ([^&]*?) +&&", packages)
+    assert named.split() == ["g++", "openssh-client", "rsync", "wget"]
+
+
 def test_the_flavours_are_those_of_the_set_up_script() -> None:
     assert ("ARG", "FLAVOUR=gpu") in STEPS
     assert "cpu | gpu)" in (CLUSTER / "install.sh").read_text()
