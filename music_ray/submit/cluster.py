@@ -92,7 +92,7 @@ class Cluster:
         )
 
     def stop(self, job_id: str) -> None:
-        """Asks Ray to end a job: SIGTERM to its processes, and SIGKILL 3 seconds later."""
+        """Asks Ray to end a job: SIGTERM to its processes, SIGKILL RAY_JOB_STOP_WAIT_TIME_S seconds later."""
         with self._asking() as client:
             client.stop_job(job_id)
 

@@ -14,7 +14,8 @@ from music_ray.submit.find import find
 from music_ray.submit.request import held_seconds
 
 STOP_SECONDS = 60.0
-"""How long a job's end is waited for. Ray kills after RAY_JOB_STOP_WAIT_TIME_S, 3 seconds unless set."""
+"""How long a job's end is waited for. Ray kills after RAY_JOB_STOP_WAIT_TIME_S: 45 seconds on the clusters of
+cluster/, which is less than this, and 3 where nobody has set it."""
 _LOOK_SECONDS = 1.0
 
 

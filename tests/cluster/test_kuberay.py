@@ -121,6 +121,13 @@ def test_ray_drains_before_kubernetes_kills(spec) -> None:
         assert 0 < drain < pod["terminationGracePeriodSeconds"], group
 
 
+def test_ray_waits_for_a_stopped_job_less_than_the_head_has_left(spec) -> None:
+    for group, pod in pods(spec).items():
+        environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert environment["RAY_JOB_STOP_WAIT_TIME_S"] == "45", group
+    assert pods(spec)["head"]["terminationGracePeriodSeconds"] == 600
+
+
 def test_rays_reading_of_the_drain_time_has_that_name() -> None:
     from ray._private import ray_constants
 

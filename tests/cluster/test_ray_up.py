@@ -113,6 +113,17 @@ def test_token_authentication_is_on_in_every_container_and_the_token_comes_from_
         assert "RAY_AUTH_TOKEN=" not in str(value), path
 
 
+def test_a_stopped_job_has_time_to_flush_and_stop_outwaits_ray(config) -> None:
+    """Ray's own 3 seconds would kill it with finished rows in memory and its run not given back."""
+    from ray.dashboard.modules.job.job_supervisor import JobSupervisor
+
+    from music_ray.submit.stop import STOP_SECONDS
+
+    assert JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S == 3
+    assert "--env RAY_JOB_STOP_WAIT_TIME_S=45" in config["docker"]["run_options"]
+    assert STOP_SECONDS == 60.0  # the rest is for Ray to see the end and to say so
+
+
 def test_no_node_has_a_public_address_and_ssh_goes_through_the_clouds_own_proxy(config) -> None:
     assert config["provider"]["use_internal_ips"] is True
     assert config["auth"]["ssh_proxy_use_node_id"] is True
