@@ -150,6 +150,7 @@ class JobActor:
         if self._directive != GO_ON:
             return None
         self._in_engine.add(row["id"])
+        self._metrics.row_begun()
         done = await self._worker.work(row)
         self._in_engine.discard(row["id"])
         return done

@@ -21,6 +21,7 @@ REPORT_SECONDS = 3.0
 """How often `flush` should be called. Ray itself sends its metrics to the agent every 10 seconds."""
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "music_ray_rollouts_begun_total": ("Rollouts begun; one that was lost is begun again.", ("run",)),
     "music_ray_rollouts_total": ("Finished rollout rows.", ("run", "status", "reason")),
     "music_ray_calls_total": ("Answered engine calls.", ("run", "role")),
     "music_ray_errors_total": ("Engine calls that failed, retries included.", ("run", "role", "error")),
@@ -91,6 +92,10 @@ class Metrics:
             error: one of a few names, such as the exception's class; never a message.
         """
         self._add("music_ray_errors_total", role, error)
+
+    def row_begun(self) -> None:
+        """One rollout that goes to the engines: those that are never finished were paid for as well."""
+        self._add("music_ray_rollouts_begun_total")
 
     def count_row(self, status: str, reason: str) -> None:
         """One finished rollout; the reason is empty where there is none."""

@@ -35,6 +35,8 @@ class Counting:
         for _ in range(5):
             metrics.count_call("user", Completion("a", "stop", 50, 0, 8), 1000.0)
         metrics.count_error("user", "RequestError")
+        for _ in range(7):
+            metrics.row_begun()
         for reason in ["", "", "", "context_full"]:
             metrics.count_row("ok", reason)
         metrics.count_row("error", "empty_reply")
@@ -102,6 +104,7 @@ def test_the_port_shows_exactly_what_was_counted(exported: dict) -> None:
     assert values(exported, "ray_music_ray_rollouts_total") == {
         ("", "ok"): 3, ("context_full", "ok"): 1, ("empty_reply", "error"): 1,
     }  # fmt: skip
+    assert values(exported, "ray_music_ray_rollouts_begun_total") == {(): 7}
     assert values(exported, "ray_music_ray_tokens_total") == {
         ("prompt",): 4250, ("cached",): 2560, ("completion",): 840,
     }  # fmt: skip
@@ -139,6 +142,7 @@ def test_without_ray_it_says_so_once_and_does_nothing(
         silent = metrics.Metrics("r")
         silent.count_call("assistant", COMPLETION, 0.5)
         silent.count_error("assistant", "RequestError")
+        silent.row_begun()
         silent.count_row("ok", "")
         silent.shard_written(5)
         silent.in_flight(2)
