@@ -32,8 +32,8 @@ JOB_FIELDS = {
     "activeDeadlineSeconds", "rayClusterSpec",
 }  # fmt: skip
 POD_FIELDS = {
-    "serviceAccountName", "restartPolicy", "terminationGracePeriodSeconds", "securityContext", "nodeSelector",
-    "affinity", "tolerations", "containers", "volumes",
+    "serviceAccountName", "automountServiceAccountToken", "restartPolicy", "terminationGracePeriodSeconds",
+    "securityContext", "nodeSelector", "affinity", "tolerations", "containers", "volumes",
 }  # fmt: skip
 CONTAINER_FIELDS = {"name", "image", "env", "ports", "resources", "securityContext", "volumeMounts"}
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -183,6 +183,13 @@ def test_everything_is_in_one_namespace_under_one_account() -> None:
     assert spaces == {space}
     for name in FILES:
         assert {pod["serviceAccountName"] for pod in pods(ray_cluster(name)["spec"]).values()} == {account}
+
+
+def test_only_the_heads_pod_has_the_token_that_may_change_pods(spec) -> None:
+    """The autoscaler in it needs the token; all pods keep the account, from which the cloud's role comes."""
+    mounted = {group: pod.get("automountServiceAccountToken", True) for group, pod in pods(spec).items()}
+    assert mounted == {"head": True, "cpu": False, "generation": False, "training": False}
+    assert {pod["serviceAccountName"] for pod in pods(spec).values()} == {"music-ray"}
 
 
 def test_pods_run_as_the_images_user_and_can_gain_nothing(spec) -> None:
