@@ -51,7 +51,7 @@ def resolve_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_hidden(_explain(error))) from None
 
 
 def config_for_file(path: str, overrides: Sequence[str]) -> RunConfig:
@@ -78,24 +78,44 @@ def refuse_credentials(place: str, key: str) -> None:
         ConfigError: it holds some.
     """
     if _CREDENTIALS.search(place):
-        raise ConfigError(
-            f"{key} holds credentials, which would be recorded with the run: take them out of the URI and "
-            "put them into the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3), or give "
-            "the machine a role that may use the store"
-        )
+        raise _holds_credentials(key)
+
+
+def _holds_credentials(key: str) -> ConfigError:
+    return ConfigError(
+        f"{key} holds credentials, which would be recorded with the run: take them out of the URI and "
+        "put them into the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3), or give "
+        "the machine a role that may use the store"
+    )
+
+
+def _hidden(text: str) -> str:
+    """For messages that repeat what was given: it is refused for another reason, and may hold a secret."""
+    return _CREDENTIALS.sub("://***@", text)
+
+
+def keys_with_credentials(config: RunConfig) -> list[str]:
+    """Keys whose value holds a URI with a user name or password.
+
+    Every text is looked at, not a list of keys: a key that is new next year may name a place, too.
+    """
+    return [key for key, text in _texts(config.model_dump(mode="json")) if _CREDENTIALS.search(text)]
 
 
 def _without_secrets(config: RunConfig) -> RunConfig:
     """What a user has just given. What an old run folder holds is read as it is."""
-    places = [("runs_dir", config.runs_dir), ("ray.address", config.ray.address)]
-    places += [("engine.model", config.engine.model), ("train.base_model", config.train.base_model)]
-    if (judge := config.pairs.judge.engine) is not None:
-        places.append(("pairs.judge.engine.model", judge.model))
-    places += [("data.sources", source.path) for source in config.data.sources]
-    places += [("pairs.gates.eval_sets", one.path) for one in config.pairs.gates.eval_sets]
-    for key, place in places:
-        refuse_credentials(place or "", key)
+    for key in keys_with_credentials(config):
+        raise _holds_credentials(key)
     return config
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested mappings and lists, with its dotted key; places in lists count from 0."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
 
 
 def dump_config(config: RunConfig) -> str:
@@ -113,7 +133,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{name} is not valid YAML: {_hidden(' '.join(str(error).split()))}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{name} holds no sections: it must be a mapping such as 'name: demo'")
     return values
@@ -179,11 +199,13 @@ _Dumper.add_representer(str, _represent_text)
 def _apply_override(values: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {word!r} is not of the form key.path=value")
+        raise ConfigError(f"override {_hidden(repr(word))} is not of the form key.path=value")
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError:
-        raise ConfigError(f"the value of override {word!r} is not valid YAML: quote it") from None
+        raise ConfigError(
+            f"the value of override {_hidden(repr(word))} is not valid YAML: quote it"
+        ) from None
     *parents, last = key.split(".")
     node = values
     for part in parents:
@@ -221,6 +243,7 @@ def _explain(error: ValidationError) -> str:
 def _shown(value: Any) -> str:
     """A value as YAML writes it, on one line."""
     text = "empty" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    text = _hidden(text)  # before it is cut, which may take the sign by which a secret is known
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from music_ray.config import EngineConfig, RunConfig
+from music_ray.config.load import keys_with_credentials
 from music_ray.errors import ConfigError, InputError
 from music_ray.plugins import module_file
 from music_ray.prompts import own
@@ -26,13 +27,12 @@ def check_place(config: RunConfig, overrides: Sequence[str]) -> None:
     Raises:
         ConfigError: a relative runs_dir, ray.address, or credentials in the command.
     """
-    for word in [*overrides, f"runs_dir={config.runs_dir}"]:
-        if _CREDENTIALS.search(word):
-            raise ConfigError(
-                f"{word.partition('=')[0]} holds credentials: Ray shows a job's command to everybody who "
-                "reaches the cluster; give the nodes a role that may use the store, or the keys in their "
-                "environment"
-            )
+    named = [word.partition("=")[0] for word in overrides if _CREDENTIALS.search(word)]
+    for key in [*named, *keys_with_credentials(config)]:
+        raise ConfigError(
+            f"{key} holds credentials: Ray shows a job's command to everybody who reaches the cluster; give "
+            "the nodes a role that may use the store, or the keys in their environment"
+        )
     if "://" not in config.runs_dir:
         if config.runs_dir.startswith("~"):
             raise ConfigError(

@@ -358,11 +358,26 @@ def test_importing_the_configuration_loads_nothing_heavy() -> None:
         ("ray.address=ray://me:SECRET@host:10001", "ray.address"),
         ("engine.model=s3://KEY:SECRET@bucket/model", "engine.model"),
         ("train.base_model=s3://KEY:SECRET@bucket/model", "train.base_model"),
-        ("data.sources=[{path: 'gs://SECRET@bucket/pairs.parquet'}]", "data.sources"),
+        ("data.sources=[{path: 'gs://SECRET@bucket/pairs.parquet'}]", "data.sources.0.path"),
         (
             "pairs.gates.eval_sets=[{columns: [text], path: 's3://KEY:SECRET@bucket/x.jsonl'}]",
-            "pairs.gates.eval_sets",
+            "pairs.gates.eval_sets.0.path",
         ),
+        ("best_of_n.prompts=s3://KEY:SECRET@bucket/prompts.jsonl", "best_of_n.prompts"),
+        (
+            "best_of_n.judge.engine={kind: vllm, model: 's3://KEY:SECRET@bucket/judge'}",
+            "best_of_n.judge.engine.model",
+        ),
+        (
+            "pairs.judge.engine={kind: vllm, model: 's3://KEY:SECRET@bucket/judge'}",
+            "pairs.judge.engine.model",
+        ),
+        (
+            "user.engine={kind: endpoint, model: m, endpoint: "
+            "{base_url: 'http://127.0.0.1:1/v1', tokenizer: 's3://KEY:SECRET@bucket/tokenizer'}}",
+            "user.engine.endpoint.tokenizer",
+        ),
+        ("contrast.template=s3://KEY:SECRET@bucket/contrast.j2", "contrast.template"),
     ],
 )
 def test_credentials_in_a_uri_are_refused_and_not_repeated(tmp_path: Path, word: str, key: str) -> None:
@@ -375,6 +390,35 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated(tmp_path: Path, word:
         "a role that may use the store"
     )
     load_config(tmp_path / "a.yaml", ["runs_dir=s3://bucket/runs?region=eu-west-1&scheme=http"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("s3://KEY:SECRET@bucket", "override 's3://***@bucket' is not of the form key.path=value"),
+        (
+            "runs_dir=[s3://KEY:SECRET@bucket",
+            "the value of override 'runs_dir=[s3://***@bucket' is not valid YAML: quote it",
+        ),
+        (
+            "seeds.num_seeds=s3://KEY:SECRET@bucket",
+            "seeds.num_seeds is 's3://***@bucket': input should be a valid integer, unable to parse string "
+            "as an integer",
+        ),
+        (
+            f"seeds.num_seeds=s3://KEY:SECRET{'x' * 90}@bucket",
+            "seeds.num_seeds is 's3://***@bucket': input should be a valid integer, unable to parse string "
+            "as an integer",
+        ),
+    ],
+)
+def test_a_message_about_another_mistake_repeats_no_credentials(
+    tmp_path: Path, word: str, message: str
+) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "a.yaml", [word])
+    assert str(caught.value) == message
 
 
 def test_a_data_file_and_a_run_folder_with_credentials_are_refused(tmp_path: Path) -> None:

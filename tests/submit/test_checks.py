@@ -24,6 +24,10 @@ def test_lasting_places_pass(runs_dir) -> None:
         ({"ray": {"address": "10.0.0.1:6379"}}, [], "ray.address (10.0.0.1:6379) would lead the job away"),
         ({"runs_dir": "s3://KEY:SECRET@bucket/runs"}, [], "runs_dir holds credentials: Ray shows a job's"),
         ({}, ["data.sources=[{path: 's3://KEY:SECRET@b/x'}]"], "data.sources holds credentials: Ray"),
+        (
+            {"best_of_n": {"prompts": "s3://KEY:SECRET@b/x"}}, [],
+            "best_of_n.prompts holds credentials: Ray shows a job's",
+        ),
     ],
 )  # fmt: skip
 def test_a_run_that_would_be_lost_or_tell_secrets(values, words, message) -> None:
