@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from music_ray.errors import ConfigError
 
 _HIDDEN_FROM = 8
-"""Values of so many characters are hidden in the log that is shown; shorter ones are words of any log."""
+"""Values, and lines of values, of so many characters are hidden in the log that is shown. Shorter ones are
+words of any log (1, INFO, cuda:0): to hide them would spoil it, and to refuse them would refuse most that is
+no secret."""
 
 
 def job_environment(names: Sequence[str]) -> dict[str, str]:
@@ -42,8 +44,16 @@ def job_environment(names: Sequence[str]) -> dict[str, str]:
 
 
 def hidden(text: str, environment: Mapping[str, str]) -> str:
-    """A text without the values of the given variables; their names stand in their place."""
-    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
-        if len(value) >= _HIDDEN_FROM:
-            text = text.replace(value, f"<{name}>")
+    """A text without the values of the given variables; their names stand in their place.
+
+    A log is shown as its lines come, so that a value of several lines (a key in PEM, JSON of a service
+    account) may come in parts: each of its lines is hidden for itself as well.
+    """
+    secrets = {}
+    for name, value in environment.items():
+        for part in (value, *map(str.strip, value.splitlines())):
+            if len(part) >= _HIDDEN_FROM:
+                secrets.setdefault(part, name)
+    for part, name in sorted(secrets.items(), key=lambda item: -len(item[0])):  # a part of another comes last
+        text = text.replace(part, f"<{name}>")
     return text

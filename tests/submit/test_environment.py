@@ -42,6 +42,19 @@ def test_values_are_hidden_in_what_is_shown() -> None:
     assert hidden("1 abcdefghij, abcdefgh.", environment) == "1 <LONGER>, <TOKEN>."
 
 
+def test_each_line_of_a_value_is_hidden_since_a_log_comes_line_by_line() -> None:
+    environment = {"KEY": "-----BEGIN-----\n  MIIEvQIBADAN\r\nkqhkiG9w0BAQ\nshort\n"}
+    assert hidden("sent -----BEGIN-----", environment) == "sent <KEY>"
+    assert hidden("MIIEvQIBADAN", environment) == "<KEY>"
+    assert hidden(r"'MIIEvQIBADAN\nkqhkiG9w0BAQ\nshort'", environment) == r"'<KEY>\n<KEY>\nshort'"
+    assert hidden(environment["KEY"], environment) == "<KEY>"
+
+
+def test_values_of_less_than_8_characters_are_words_of_any_log() -> None:
+    assert hidden("seven77 INFO", {"A": "seven77", "NCCL_DEBUG": "INFO"}) == "seven77 INFO"
+    assert hidden("eight888", {"A": "eight888"}) == "<A>"
+
+
 def test_a_request_does_not_show_them_either() -> None:
     request = Request("a", "s3://b/a", ("python",), {"TOKEN": "abcdefgh"})
     assert "abcdefgh" not in repr(request)
