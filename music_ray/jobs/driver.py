@@ -44,7 +44,7 @@ def run_job(
     """Brings every input row that is not done to a shard. Ray must be up, and the epoch open.
 
     `ledger.open_epoch` comes before the caller reads what is done: else an actor of an older start could
-    still write what this one is about to make.
+    still begin to write what this one is about to make. (A write that it has begun may still land.)
 
     Args:
         inputs: Parquet files with an int64 column `id`.
