@@ -80,6 +80,13 @@ class Ran:
     seen: dict[str, Seen] = field(default_factory=dict)
 
     @property
+    def secrets(self) -> dict[str, str]:
+        """What was planted, and the token that Ray has made for itself."""
+        token = (self.folder / "home" / ".ray" / "auth_token").read_text().strip()
+        assert len(token) >= 32
+        return self.planted | {"RAY_AUTH_TOKEN": token}
+
+    @property
     def run(self) -> RunDir:
         return RunDir(config_of_run(str(self.folder / "runs" / "planted")))
 
@@ -154,23 +161,22 @@ def test_the_run_went_all_the_way_with_failures_in_it(ran: Ran) -> None:
 
 
 def test_a_secret_stands_in_no_file_of_the_run(ran: Ran) -> None:
-    token = (ran.folder / "home" / ".ray" / "auth_token").read_text().strip()
     files = files_below(ran.folder / "runs")
-    assert len(token) >= 32 and len(files) > 10
+    assert len(ran.secrets) == 6 and len(files) > 10
     assert {"index.html", "README.md", "manifest.json", "config.yaml"} <= {path.name for path in files}
-    assert telling(ran.folder / "runs", [*ran.planted.values(), token]) == []
+    assert telling(ran.folder / "runs", ran.secrets.values()) == []
 
 
 def test_a_secret_stands_in_no_log_of_ray(ran: Ran) -> None:
     logs = files_below(ran.folder / "ray")
     assert len(logs) > 10 and any(path.name.startswith("raylet") for path in logs)
-    assert telling(ran.folder / "ray", ran.planted.values()) == []
+    assert telling(ran.folder / "ray", ran.secrets.values()) == []
 
 
 def test_a_secret_is_neither_said_nor_on_a_command_line(ran: Ran) -> None:
     for name, seen in ran.seen.items():
         told = "\n".join([seen.out, seen.err, *seen.command_lines])
-        assert not [key for key, value in ran.planted.items() if value in told], name
+        assert not [key for key, value in ran.secrets.items() if value in told], name
 
 
 def test_all_that_was_started_listens_here_alone(ran: Ran) -> None:
