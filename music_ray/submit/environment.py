@@ -49,7 +49,7 @@ def hidden(text: str, environment: Mapping[str, str]) -> str:
     A log is shown as its lines come, so that a value of several lines (a key in PEM, JSON of a service
     account) may come in parts: each of its lines is hidden for itself as well.
     """
-    secrets = {}
+    secrets: dict[str, str] = {}
     for name, value in environment.items():
         for part in (value, *map(str.strip, value.splitlines())):
             if len(part) >= _HIDDEN_FROM:
