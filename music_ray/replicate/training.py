@@ -43,7 +43,7 @@ def train_arms(recipe: Recipe, files: dict[str, Path], seed: int) -> dict[str, P
     """
     base = base_model(recipe)
     configs = {arm: _config(recipe, arm, pairs, base, seed) for arm, pairs in files.items()}
-    run_at_once({config.name: config for config in configs.values()}, STAGES, arms_at_once(configs))
+    run_at_once({config.name: config for config in configs.values()}, STAGES, arms_at_once(recipe))
     return {arm: Path(RunDir(config).display("model")) for arm, config in configs.items()}
 
 
@@ -52,11 +52,11 @@ def is_trained(recipe: Recipe, arm: str, seed: int) -> bool:
     return (recipe.out / "arms" / f"{arm}-{seed}" / "model" / "model.safetensors").exists()
 
 
-def arms_at_once(configs: dict[str, RunConfig]) -> int:
+def arms_at_once(recipe: Recipe) -> int:
     """How many arms the cores of this machine hold, each with all its workers."""
+    train = recipe.config("arms", "any", []).train
     cores = len(os.sched_getaffinity(0))
-    wanted = max(one.train.num_workers * one.train.cpus_per_worker for one in configs.values())
-    return max(1, int(cores // wanted))
+    return max(1, int(cores // (train.num_workers * train.cpus_per_worker)))
 
 
 def trained_on(recipe: Recipe, arm: str, pairs: Path) -> dict[str, Path]:

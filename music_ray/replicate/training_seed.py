@@ -10,7 +10,7 @@ from music_ray.replicate.outcomes import Outcomes
 from music_ray.replicate.picks import compare_picks
 from music_ray.replicate.rollouts import Recipe
 from music_ray.replicate.scoring import score_suites
-from music_ray.replicate.training import is_trained, train_arms
+from music_ray.replicate.training import arms_at_once, is_trained, train_arms
 
 SCORING = (
     "score.engine=packed", "evaluate.bootstrap_samples=100", "engine.min_engines=2", "engine.max_engines=2",
@@ -40,16 +40,18 @@ def bring_to_outcomes(
     # A picker whose model was removed is trained again, and then scored again: one and the same model is
     # behind an arm's accuracy and its picks.
     unknown |= {arm for arm in pickers if not is_trained(recipe, arm, seed)}
-    wanted = {arm: file for arm, file in files.items() if arm in unknown | pickers}
-    if not wanted:
-        return
-    models = train_arms(recipe, wanted, seed)
-    clock.lap("training")
-    for arm, model in models.items():
-        if arm in unknown:
-            scores = recipe.out / "scores" / f"{arm}-{seed}"
-            outcomes.write(arm, seed, score_suites(model, outcomes.suites, scores, tools, SCORING))
-            clock.lap("scoring")
+    wanted = [arm for arm in files if arm in unknown | pickers]
+    models: dict[str, Path] = {}
+    # Scored as soon as they are trained: what is interrupted keeps the outcomes that it has paid for.
+    at_once = arms_at_once(recipe) if wanted else 1
+    for start in range(0, len(wanted), at_once):
+        models |= train_arms(recipe, {arm: files[arm] for arm in wanted[start : start + at_once]}, seed)
+        clock.lap("training")
+        for arm in wanted[start : start + at_once]:
+            if arm in unknown:
+                scores = recipe.out / "scores" / f"{arm}-{seed}"
+                outcomes.write(arm, seed, score_suites(models[arm], outcomes.suites, scores, tools, SCORING))
+                clock.lap("scoring")
     if pickers:
         outcomes.write_picks(seed, compare_picks(recipe, models["A1"], models["A0"], seed))
         clock.lap("best-of-N")

@@ -81,5 +81,5 @@ def test_as_many_arms_at_once_as_the_cores_hold(
     recipe: Recipe, cores: int, workers: int, cpus: float, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
-    words = [f"train.num_workers={workers}", f"train.cpus_per_worker={cpus}"]
-    assert arms_at_once({"A0": recipe.config("arms", "A0-0", words)}) == number
+    words = (f"train.num_workers={workers}", f"train.cpus_per_worker={cpus}")
+    assert arms_at_once(replace(recipe, overrides=words)) == number

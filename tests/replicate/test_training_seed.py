@@ -26,6 +26,7 @@ class Stages:
         self.recipe = Recipe(folder, {}, replace(SMOKE, best_of_n_prompts=prompts))
         self.outcomes = Outcomes(folder / "outcomes", Suites({}, {}), dict.fromkeys((*ARMS, "suites"), 1))
         self.asked: list[Any] = []
+        monkeypatch.setattr(training_seed, "arms_at_once", lambda _: 2)
         monkeypatch.setattr(training_seed, "train_arms", self.train)
         monkeypatch.setattr(training_seed, "score_suites", self.score)
         monkeypatch.setattr(training_seed, "compare_picks", self.compare)
@@ -60,7 +61,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
     return Stages(tmp_path, monkeypatch)
 
 
-ALL = [("train", ["A0", "A1", "A2"]), ("score", "A0-2"), ("score", "A1-2"), ("score", "A2-2")]
+ALL = [("train", ["A0", "A1"]), ("score", "A0-2"), ("score", "A1-2"), ("train", ["A2"]), ("score", "A2-2")]
 COMPARED = ("compare", "A1-2", "A0-2")
 
 
