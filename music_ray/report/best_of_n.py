@@ -31,10 +31,12 @@ class Rate:
     tie: int
     invalid: int
     unanswered: int
+    num_counted: int
+    """Prompts with an outcome: neither invalid nor unanswered."""
     win_rate: Span
-    """Over all prompts, ties and equal picks being half a win."""
+    """Over these, ties and equal picks being half a win."""
     differing: Span
-    """Over prompts with different picks."""
+    """Over those of them with different picks."""
     controlled: Span
     """The same at equal length."""
 
@@ -190,6 +192,8 @@ def _notes(document: dict[str, Any], pickers: dict[str, str]) -> list[str]:
 
 
 def _rate(one: dict[str, Any]) -> Rate:
+    # Results from before num_counted was written have its parts.
+    outcomes = [whole(one[name]) for name in ("first_wins", "second_wins", "same", "tie")]
     return Rate(
         selection=str(one["selection"]),
         n=whole(one["n"]),
@@ -200,6 +204,7 @@ def _rate(one: dict[str, Any]) -> Rate:
         tie=whole(one["tie"]),
         invalid=whole(one["invalid"]),
         unanswered=whole(one["unanswered"]),
+        num_counted=whole(one.get("num_counted", sum(outcomes))),
         win_rate=span(one, "win_rate"),
         differing=span(one, "win_rate_differing"),
         controlled=span(one, "length_controlled"),

@@ -54,7 +54,7 @@ def parts(first: Run, second: Run) -> list[Part]:
         ),
         Part(
             "Win rates in best-of-N",
-            "Of the first, over all prompts, with intervals over prompts",
+            "Of the first, over the prompts with an outcome, with intervals over prompts",
             _rows(runs, [dict(_win_rates(*one)) for one in runs]),
             f"No win rates in either run: {best_of_n}",
             _other_games(runs),
@@ -121,7 +121,9 @@ def _fall(point: Point) -> str:
 
 def _win_rates(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
     for who, how, _, _, rate in _games(run, data):
-        yield f"{who}, {how}", _share(rate.win_rate, rate.num_prompts)
+        left_out = rate.num_prompts - rate.num_counted
+        noted = f", {count(left_out)} left out" if left_out and rate.win_rate.is_known else ""
+        yield f"{who}, {how}", _share(rate.win_rate, rate.num_counted) + noted
 
 
 def _games(run: RunDir, data: ReportData) -> Iterator[tuple[str, str, BestOfN, Match, Rate]]:

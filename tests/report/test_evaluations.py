@@ -143,6 +143,7 @@ def test_best_of_n(make_run: Callable[..., RunDir]) -> None:
         ("turn", 2, 0.5), ("turn", 4, 0.625), ("whole", 2, 0.375),
     ]  # fmt: skip
     assert not match.rates[3].win_rate.is_known
+    assert {one.num_counted for one in match.rates} == {19}, "results without it: 20 less the invalid one"
     assert [(selection, slope.value) for selection, slope in match.slopes] == [("turn", 0.125)]
     assert found.notes == [
         "2 prompts have no conversations: timeout",
@@ -202,8 +203,8 @@ def test_the_page_shows_every_model_and_its_numbers(finished: RunDir) -> None:
 
 def test_the_page_shows_win_rates_by_n(finished: RunDir) -> None:
     text = read(finished).text
-    assert "A against random picks judge turn 2 9 : 5 3 2 1 0 50.0% 37.5% to 62.5%" in text
-    assert "whole 4 9 : 5 3 2 1 0 — — —" in text
+    assert "A against random picks judge turn 2 9 : 5 3 2 1 0 19 50.0% 37.5% to 62.5%" in text
+    assert "whole 4 9 : 5 3 2 1 0 19 — — —" in text
     assert (
         "A against random picks, by turn, judged by judge: +12.5 points (+0.0 to +25.0) with each doubling"
         in text

@@ -89,6 +89,9 @@ def test_best_of_n_with_a_checker(make_run: Callable[..., RunDir]) -> None:
     found = read_best_of_n(Place("written", folder))
     (match,) = [one for one in found.matches if {one.first, one.second} == {"A", "B"}]
     assert (match.first, match.judged_by) == ("A", "checker")
-    assert [(one.n, one.losses, one.win_rate.value) for one in match.rates] == [(2, 3, 0.0), (4, 3, 0.0)]
+    assert [(one.n, one.losses, one.num_counted, one.win_rate.value) for one in match.rates] == [
+        (2, 3, 3, 0.0),
+        (4, 3, 3, 0.0),
+    ]
     assert [(selection, slope.value) for selection, slope in match.slopes] == [("whole", 0.0)]
     assert {one.picker for one in found.checked} == {"A", "B", "the oracle", "random picks"}

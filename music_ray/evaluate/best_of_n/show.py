@@ -46,7 +46,7 @@ def print_best_of_n(result: Document) -> None:
 
 def _win_rates(title: str, found: list[Document]) -> Table:
     table = Table(title=title, title_justify="left")
-    columns = ("by", "N", "wins", "same picks", "ties", "invalid", "unanswered")
+    columns = ("by", "N", "wins", "same picks", "ties", "invalid", "unanswered", "counted")
     for column in (*columns, "win rate", "where picks differ", "at equal length"):
         table.add_column(column, justify="left" if column == "by" else "right", no_wrap=True)
     for one in found:
@@ -54,7 +54,7 @@ def _win_rates(title: str, found: list[Document]) -> Table:
             one["selection"],
             str(one["n"]),
             f"{one['first_wins']} : {one['second_wins']}",
-            *(str(one[name]) for name in ("same", "tie", "invalid", "unanswered")),
+            *(str(one[name]) for name in ("same", "tie", "invalid", "unanswered", "num_counted")),
             *(_interval(one, name) for name in ("win_rate", "win_rate_differing", "length_controlled")),
         )
     return table

@@ -1,6 +1,8 @@
-"""Win rates with intervals: over all prompts, over differing picks, at equal length; and their trend by N.
+"""Win rates with intervals: over prompts with an outcome, differing picks, at equal length; their trend by N.
 
-The unit of resampling is the prompt. What is invalid or unanswered is counted and enters no average.
+The unit of resampling is the prompt. What is invalid or unanswered is counted and enters no average. Equal
+picks need no verdict and so always have an outcome: the more verdicts are missing, the nearer a win rate is
+to a half.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from music_ray.evaluate.best_of_n.length_control import controlled_win_rate
 from music_ray.evaluate.best_of_n.outcomes import FIRST, OUTCOMES, SECOND, Outcomes
 from music_ray.evaluate.stats import Interval, Resampling, bootstrap_mean
 
-_COUNTED = {FIRST: "first_wins", SECOND: "second_wins"}
+_COUNTS = {FIRST: "first_wins", SECOND: "second_wins"}
 
 
 def win_rates(found: Outcomes, resampling: Resampling) -> dict[str, Any]:
@@ -23,10 +25,10 @@ def win_rates(found: Outcomes, resampling: Resampling) -> dict[str, Any]:
 
     Returns:
         num_prompts and a count of each outcome (first_wins, second_wins, same, tie, invalid, unanswered);
-        win_rate (over all prompts, ties and equal picks being half a
-        win), win_rate_differing (over different picks alone) and length_controlled (the same at equal
-        length), each with _low and _high, None where nothing can be averaged; mean_length_difference, in
-        characters over differing picks.
+        num_counted, the prompts whose outcome is neither invalid nor unanswered; win_rate (over these, ties
+        and equal picks being half a win), win_rate_differing (over those of them with different picks) and
+        length_controlled (the same at equal length), each with _low and _high, None where nothing can be
+        averaged; mean_length_difference, in characters over differing picks.
     """
     counts = Counter(found.names.tolist())
     values = found.values
@@ -34,7 +36,8 @@ def win_rates(found: Outcomes, resampling: Resampling) -> dict[str, Any]:
     differing = known & found.differing
     result: dict[str, Any] = {
         "num_prompts": len(values),
-        **{_COUNTED.get(name, name): counts[name] for name in OUTCOMES},
+        "num_counted": int(known.sum()),
+        **{_COUNTS.get(name, name): counts[name] for name in OUTCOMES},
         **_named("win_rate", _mean(values[known], resampling)),
         **_named("win_rate_differing", _mean(values[differing], resampling)),
         **_named(

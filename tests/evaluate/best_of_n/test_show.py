@@ -16,9 +16,9 @@ def test_the_tables_say_what_was_found(go, judge, write_prompts, capsys) -> None
     assert f"A = {result['models'][0]['name']}" in lines
     assert "5 prompts, 2 turns, 95% intervals over prompts" in lines
     at = lines.index("A against B, judged by judge")
-    assert "turn 8 5 : 0 0 0 0 0 1.000 [1.000, 1.000] 1.000 [1.000, 1.000] –" in lines[at : at + 8]
+    assert "turn 8 5 : 0 0 0 0 0 5 1.000 [1.000, 1.000] 1.000 [1.000, 1.000] –" in lines[at : at + 8]
     at = lines.index("B against random, judged by judge")
-    assert "whole 2 0 : 0 5 0 0 0 0.500 [0.500, 0.500] – –" in lines[at:]
+    assert "whole 2 0 : 0 5 0 0 0 5 0.500 [0.500, 0.500] – –" in lines[at:]
     assert "A against random, judged by checker" in lines
     assert any(one.startswith("random – – 0 –") for one in lines), "the checker has no answers to look at"
     assert "- 1 prompts have no picks (rate_limited) and are in no number" in lines

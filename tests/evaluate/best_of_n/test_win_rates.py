@@ -23,6 +23,7 @@ def test_ties_are_split_and_what_is_invalid_is_in_no_average() -> None:
     counts = {name: found[name] for name in ("num_prompts", "same", "tie", "invalid", "unanswered")}
     assert counts == {"num_prompts": 9, "same": 2, "tie": 1, "invalid": 1, "unanswered": 1}
     assert (found["first_wins"], found["second_wins"]) == (3, 1)
+    assert found["num_counted"] == 7
     assert found["win_rate"] == pytest.approx((2 * 0.5 + 3 + 0.5) / 7)
     assert found["win_rate_differing"] == pytest.approx(3.5 / 5)
     assert found["win_rate_low"] < found["win_rate"] < found["win_rate_high"]
@@ -40,7 +41,16 @@ def test_equal_picks_alone_are_half_a_win_and_have_no_rate_where_picks_differ() 
 @pytest.mark.parametrize("names", [(), ("invalid", "unanswered")])
 def test_nothing_that_counts_is_no_number(names) -> None:
     found = win_rates(outcomes_of(*names), FEW)
+    assert (found["num_prompts"], found["num_counted"]) == (len(names), 0)
     assert found["win_rate"] is found["win_rate_low"] is found["win_rate_differing"] is None
+
+
+def test_missing_verdicts_pull_a_win_rate_towards_a_half_but_not_that_of_differing_picks() -> None:
+    whole = win_rates(outcomes_of("same", "same", "first", "first"), FEW)
+    assert (whole["num_counted"], whole["win_rate"], whole["win_rate_differing"]) == (4, 0.75, 1.0)
+    lacking = win_rates(outcomes_of("same", "same", "first", "invalid"), FEW)
+    assert (lacking["num_counted"], lacking["win_rate"]) == (3, pytest.approx(2 / 3))
+    assert lacking["win_rate_differing"] == 1.0
 
 
 def test_the_trend_is_the_change_with_each_doubling() -> None:
