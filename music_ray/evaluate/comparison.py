@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from music_ray.evaluate.accuracy import CUTS, PairFacts, is_right, parts
-from music_ray.evaluate.stats import Resampling, bootstrap_mean, mcnemar_test, sign_flip_test
+from music_ray.evaluate.stats import Resampling, bootstrap_mean
+from music_ray.paired_tests import mcnemar_test, sign_flip_test
 
 
 def compare(

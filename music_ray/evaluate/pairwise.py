@@ -1,7 +1,8 @@
 """The evaluate stage: pairwise accuracy and margin on held-out pairs, trained beside untrained.
 
 The untrained model is the one that training started from: the same base, and the same first reward
-head. A tie (equal scores) counts as wrong and is stated.
+head. A tie (equal scores) counts as wrong and is stated. Accuracies, their breakdowns and the comparison of
+the two are those of any models on any pairs (accuracy.py, comparison.py); the mean margin is added.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ import pyarrow as pa
 
 from music_ray.config import RunConfig
 from music_ray.errors import InputError, MusicRayError
-from music_ray.evaluate.stats import clustered_bootstrap
+from music_ray.evaluate.accuracy import CUTS, PairFacts, accuracy_by, parts
+from music_ray.evaluate.comparison import compare_by
+from music_ray.evaluate.stats import Resampling, bootstrap_mean
 from music_ray.models import resolve_model
 from music_ray.progress import Progress, say
 from music_ray.ray_session import check_resources, ensure_ray, worker_config
@@ -94,16 +98,23 @@ def evaluate_here(run: RunDir) -> dict[str, Any]:
         }
         for name, pairs in suites.items()
     }
+    facts = {name: _facts(pairs) for name, pairs in suites.items()}
+    resampling = Resampling(config.bootstrap_samples, config.confidence, run.config.seed)
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in suites}
     run.clear("scores")  # those of other suites, from before the mix was changed
     for model_name, scorer in _models(run):
         for suite, pairs in suites.items():
             say(f"evaluate: scoring {len(pairs)} held-out pairs of {suite} with the {model_name} model")
-            scores = _score_pairs(scorer, pairs, f"{model_name} on {suite}")
+            scores, lengths = _score_pairs(scorer, pairs, f"{model_name} on {suite}")
             _write_scores(run, suite, model_name, pairs, scores)
-            results[suite]["models"][model_name] = _summarise(run, pairs, scores)
+            found[suite][model_name] = scores
+            results[suite]["models"][model_name] = summarise(scores, facts[suite], lengths, resampling)
+    for suite, by_model in found.items():
+        results[suite]["comparisons"] = _comparisons(by_model, facts[suite], resampling)
     written = {
         "confidence": config.confidence,
         "bootstrap_samples": config.bootstrap_samples,
+        "length_unit": "tokens",
         "models": ["trained", "untrained"],
         "suites": results,
     }
@@ -137,12 +148,13 @@ class _Scorer:
     def __init__(self, classifier: Any, chat: Any, batch_size: int) -> None:
         self.classifier, self.chat, self.batch_size = classifier, chat, batch_size
 
-    def rewards(self, conversations: list[Any]) -> list[float]:
-        """Rewards of conversations of messages."""
+    def rewards(self, conversations: list[Any]) -> tuple[list[float], list[int]]:
+        """Rewards of conversations of messages, and their lengths in tokens."""
         from music_ray import reward_model
 
         ids = [self.chat.conversation_ids(messages) for messages in conversations]
-        return reward_model.score(self.classifier, ids, batch_size=self.batch_size)
+        rewards = reward_model.score(self.classifier, ids, batch_size=self.batch_size)
+        return rewards, [len(one) for one in ids]
 
 
 def _models(run: RunDir) -> Iterator[tuple[str, _Scorer]]:
@@ -185,19 +197,22 @@ def _local_copy(run: RunDir, temporary: Path) -> str:
     return str(temporary)
 
 
-def _score_pairs(scorer: _Scorer, pairs: list[PreferencePair], label: str) -> np.ndarray:
-    """Scores of both sides, [n, 2]: chosen, rejected."""
+def _score_pairs(scorer: _Scorer, pairs: list[PreferencePair], label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of both sides and their lengths in tokens, each [n, 2]: chosen, rejected."""
     progress = Progress(f"evaluate: {label}", len(pairs))
     scores = np.empty((len(pairs), 2))
+    lengths = np.empty((len(pairs), 2), dtype=int)
     chunk = 4 * scorer.batch_size
     for start in range(0, len(pairs), chunk):
         part = pairs[start : start + chunk]
         sides = [pair.chosen for pair in part] + [pair.rejected for pair in part]
-        rewards = scorer.rewards(sides)
-        scores[start : start + len(part), 0] = rewards[: len(part)]
-        scores[start : start + len(part), 1] = rewards[len(part) :]
+        rewards, num_tokens = scorer.rewards(sides)
+        there = slice(start, start + len(part))
+        for values, of_sides in ((scores, rewards), (lengths, num_tokens)):
+            values[there, 0] = of_sides[: len(part)]
+            values[there, 1] = of_sides[len(part) :]
         progress.add(len(part))
-    return scores
+    return scores, lengths
 
 
 def _write_scores(
@@ -216,42 +231,45 @@ def _write_scores(
     run.write_table(table, "scores", f"{suite}-{model_name}.parquet")
 
 
-def _summarise(run: RunDir, pairs: list[PreferencePair], scores: np.ndarray) -> dict[str, Any]:
-    turns = np.array([pair.num_turns for pair in pairs])
-    groups = np.array([pair.conversation for pair in pairs])
-    by_turns = {
-        str(number): accuracy_and_margin(run, scores[turns == number], groups[turns == number])
-        for number in sorted(set(turns.tolist()))
-    }
-    return {"overall": accuracy_and_margin(run, scores, groups), "by_num_turns": by_turns}
+def _facts(pairs: list[PreferencePair]) -> PairFacts:
+    return PairFacts(
+        sources=np.array([pair.source for pair in pairs]),
+        num_turns=np.array([pair.num_turns for pair in pairs]),
+        branch_turns=np.array([pair.branch_turn for pair in pairs]),
+        contexts=np.array([pair.conversation for pair in pairs], dtype=np.int64),
+    )
 
 
-def accuracy_and_margin(run: RunDir, scores: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Accuracy (ties are wrong) and mean margin with their intervals.
+def summarise(
+    scores: np.ndarray, facts: PairFacts, lengths: np.ndarray, resampling: Resampling
+) -> dict[str, Any]:
+    """One model on one suite: accuracy_by, with the mean margin and its interval beside each accuracy.
 
     Args:
-        scores: [n, 2], chosen and rejected.
-        groups: conversation of each pair, [n].
+        scores, lengths: [n, 2], chosen and rejected.
     """
-    config = run.config.evaluate
     margins = scores[:, 0] - scores[:, 1]
-    options = {
-        "samples": config.bootstrap_samples,
-        "confidence": config.confidence,
-        "seed": run.config.seed,
-    }
-    accuracy = clustered_bootstrap((margins > 0).astype(float), groups, **options)  # type: ignore[arg-type]
-    margin = clustered_bootstrap(margins, groups, **options)  # type: ignore[arg-type]
-    return {
-        "num_pairs": len(margins),
-        "accuracy": accuracy.value,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
-        "ties": int((margins == 0).sum()),
-        "mean_margin": margin.value,
-        "mean_margin_low": margin.low,
-        "mean_margin_high": margin.high,
-    }
+    found = accuracy_by(scores, facts, lengths, resampling)
+    found["overall"] |= _mean_margin(margins, facts.contexts, resampling)
+    for cut in CUTS:
+        for name, part in parts(facts, cut):
+            found[cut][name] |= _mean_margin(margins[part], facts.contexts[part], resampling)
+    return found
+
+
+def _comparisons(
+    by_model: dict[str, np.ndarray], facts: PairFacts, resampling: Resampling
+) -> list[dict[str, Any]]:
+    """Each two models in their order, by their names: the trained one less the untrained one."""
+    return [
+        {"first": one, "second": other} | compare_by(by_model[one], by_model[other], facts, resampling)
+        for one, other in combinations(by_model, 2)
+    ]
+
+
+def _mean_margin(margins: np.ndarray, contexts: np.ndarray, resampling: Resampling) -> dict[str, float]:
+    found = bootstrap_mean(margins, contexts, resampling)
+    return {"mean_margin": found.value, "mean_margin_low": found.low, "mean_margin_high": found.high}
 
 
 def _say_result(suite: str, result: dict[str, Any], confidence: float) -> None:
@@ -262,4 +280,11 @@ def _say_result(suite: str, result: dict[str, Any], confidence: float) -> None:
             f"[{overall['accuracy_low']:.3f}, {overall['accuracy_high']:.3f}], mean margin "
             f"{overall['mean_margin']:+.4f} [{overall['mean_margin_low']:+.4f}, "
             f"{overall['mean_margin_high']:+.4f}] ({result['num_pairs']} pairs, {confidence:.0%} intervals)"
+        )
+    for one in result["comparisons"]:
+        overall = one["overall"]
+        say(
+            f"evaluate: {suite}, {one['first']} - {one['second']}: accuracy {overall['difference']:+.3f} "
+            f"[{overall['difference_low']:+.3f}, {overall['difference_high']:+.3f}], p = "
+            f"{overall['p_value']:.4f} by exchanges of whole contexts"
         )

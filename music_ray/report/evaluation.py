@@ -1,4 +1,7 @@
-"""Whether the reward model got better: accuracies with intervals, the verdict, and single scores."""
+"""Whether the reward model got better: accuracies with intervals, the verdict, and single scores.
+
+Runs that were evaluated before breakdowns and comparisons were written have none of them here either.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from music_ray.report.jsonlines import read_object
+from music_ray.report.paired import Paired, Right, contexts_of, tested, written
 from music_ray.report.show import percent, signed
 from music_ray.rundir import RunDir
 
 TRAINED, UNTRAINED = "trained", "untrained"
-_SIGNIFICANT = 0.05
 _LABELS = {"preferences": "Preference pairs of D", "music": "MUSIC pairs"}
-
-
-def sign_test(one: int, other: int) -> float:
-    """Two-sided p-value of so uneven a split when both directions are equally likely."""
-    number = one + other
-    tail = sum(math.comb(number, count) for count in range(min(one, other) + 1))
-    return min(1.0, 2 * tail / 2**number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,11 @@ class Estimate:
     mean_margin: float
     mean_margin_low: float
     mean_margin_high: float
+    margin_length: float
+    """Rank correlation of a pair's differences in score and in length; not a number where it is not known."""
     ties: int
+    num_contexts: int
+    """0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,17 @@ class ModelResult:
     model: str
     overall: Estimate
     by_num_turns: list[tuple[int, Estimate]]
+    by_branch_turn: list[tuple[int, Estimate]]
+    by_source: list[tuple[str, Estimate]]
+
+    @property
+    def parts(self) -> list[tuple[str, Estimate]]:
+        """All pairs, then each breakdown; one into a single part says nothing more than all pairs."""
+        turns = [(f"{number} turn{'' if number == 1 else 's'}", one) for number, one in self.by_num_turns]
+        parting = [(f"parting at turn {number}", one) for number, one in self.by_branch_turn]
+        sources = [(f"source {name}", one) for name, one in self.by_source]
+        cuts = [cut for cut in (turns, parting, sources) if len(cut) > 1]
+        return [("all", self.overall), *(part for cut in cuts for part in cut)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,11 @@ class ScoreSet:
         """Chosen score minus rejected score."""
         return [one - other for one, other in zip(self.chosen, self.rejected, strict=True)]
 
+    @property
+    def right(self) -> Right:
+        """Whether the chosen side scores higher, by pair."""
+        return {id_: margin > 0 for id_, margin in zip(self.ids, self.margins, strict=True)}
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -69,6 +85,8 @@ class Suite:
     num_conversations: int | None
     models: list[ModelResult]
     scores: dict[str, ScoreSet] = field(default_factory=dict)
+    paired: Paired | None = None
+    """The trained model less the untrained one; None where they were not compared pair by pair."""
 
     @property
     def label(self) -> str:
@@ -76,9 +94,13 @@ class Suite:
         return _LABELS.get(self.name, self.name)
 
     @property
-    def turn_counts(self) -> list[int]:
-        """Numbers of turns that any model has a result for."""
-        return sorted({turns for result in self.models for turns, _ in result.by_num_turns})
+    def rows(self) -> list[tuple[str, list[tuple[str, Estimate]]]]:
+        """Rows of a table: which pairs, and each model on them."""
+        rows: dict[str, list[tuple[str, Estimate]]] = {}
+        for result in self.models:
+            for label, one in result.parts:
+                rows.setdefault(label, []).append((result.model, one))
+        return list(rows.items())
 
     def overall(self, model: str) -> Estimate | None:
         """One model's result on the whole suite."""
@@ -86,42 +108,32 @@ class Suite:
 
     @property
     def verdict(self) -> str:
-        """'better', 'worse' or 'not settled'; empty when the two models were not both measured.
+        """'better', 'worse', 'not settled' or 'not tested'; empty when the two models were not both measured.
 
-        Better and worse ask for two things: intervals that do not overlap, and more pairs that changed
-        their order than chance explains. On a handful of pairs bootstrap intervals are too narrow (all
-        right gives an interval of no width), and the second keeps them from settling anything.
+        It goes by the difference over the same pairs: two models' own intervals may overlap where one is
+        better on nearly every pair that they differ on.
         """
         trained, untrained = self.overall(TRAINED), self.overall(UNTRAINED)
         if trained is None or untrained is None or not math.isfinite(trained.accuracy - untrained.accuracy):
             return ""
-        if not (self.intervals_part and self.enough_changed):
+        if self.paired is None:
+            return "not tested"
+        if not self.paired.is_settled:
             return "not settled"
-        return "better" if trained.accuracy > untrained.accuracy else "worse"
-
-    @property
-    def intervals_part(self) -> bool:
-        """Whether the two models' intervals do not overlap."""
-        trained, untrained = self.overall(TRAINED), self.overall(UNTRAINED)
-        if trained is None or untrained is None:
-            return False
-        return (
-            trained.accuracy_low > untrained.accuracy_high or trained.accuracy_high < untrained.accuracy_low
-        )
-
-    @property
-    def enough_changed(self) -> bool:
-        """Whether a sign test on the pairs that changed their order tells the models apart."""
-        return self.flips is None or sign_test(*self.flips) < _SIGNIFICANT
+        return "better" if self.paired.difference.value > 0 else "worse"
 
     @property
     def verdict_reason(self) -> str:
         """Why the verdict is what it is."""
-        if not self.intervals_part:
-            return "the intervals overlap"
-        if not self.enough_changed:
-            return "the intervals do not overlap, but too few pairs changed their order to rule out chance"
-        return "the intervals do not overlap"
+        if self.paired is None:
+            return (
+                "whether the difference could be chance is not known: this evaluation holds no comparison "
+                "pair by pair, and the scores or the held-out pairs are gone"
+            )
+        if self.paired.is_settled:
+            return self.paired.text
+        why = "the interval holds 0" if self.paired.holds_zero else "it could be chance"
+        return f"{self.paired.text}: {why}"
 
     @property
     def gain(self) -> str:
@@ -137,12 +149,8 @@ class Suite:
         trained, untrained = self.scores.get(TRAINED), self.scores.get(UNTRAINED)
         if trained is None or untrained is None:
             return None
-        before = dict(zip(untrained.ids, untrained.margins, strict=True))
-        both = [
-            (margin > 0, before[one] > 0)
-            for one, margin in zip(trained.ids, trained.margins, strict=True)
-            if one in before
-        ]
+        before = untrained.right
+        both = [(now, before[id_]) for id_, now in trained.right.items() if id_ in before]
         return sum(now and not then for now, then in both), sum(then and not now for now, then in both)
 
 
@@ -181,11 +189,11 @@ def read_evaluation(run: RunDir) -> Evaluation | None:
     return Evaluation(
         confidence=_number(document.get("confidence", run.config.evaluate.confidence)),
         bootstrap_samples=document.get("bootstrap_samples"),
-        suites=[_suite(name, suites.get(name, {}), scores.get(name, {})) for name in names],
+        suites=[_suite(run, name, suites.get(name, {}), scores.get(name, {})) for name in names],
     )
 
 
-def _suite(name: str, document: dict[str, Any], scores: dict[str, ScoreSet]) -> Suite:
+def _suite(run: RunDir, name: str, document: dict[str, Any], scores: dict[str, ScoreSet]) -> Suite:
     longest = max((len(one.ids) for one in scores.values()), default=0)
     return Suite(
         name=name,
@@ -193,26 +201,39 @@ def _suite(name: str, document: dict[str, Any], scores: dict[str, ScoreSet]) -> 
         num_conversations=document.get("num_conversations"),
         models=[_result(model, values) for model, values in (document.get("models") or {}).items()],
         scores=scores,
+        paired=_paired(run, name, document, scores),
     )
+
+
+def _paired(run: RunDir, name: str, document: dict[str, Any], scores: dict[str, ScoreSet]) -> Paired | None:
+    found = written(document.get("comparisons"), TRAINED, UNTRAINED)
+    if found is not None or TRAINED not in scores or UNTRAINED not in scores:
+        return found
+    return tested(scores[TRAINED].right, scores[UNTRAINED].right, contexts_of(run, name))
 
 
 def _result(model: str, document: dict[str, Any]) -> ModelResult:
-    by_turns = document.get("by_num_turns") or {}
+    sources = document.get("by_source") or {}
     return ModelResult(
         model=model,
         overall=_estimate(document.get("overall") or {}),
-        by_num_turns=[
-            (int(turns), _estimate(by_turns[turns]))
-            for turns in sorted(filter(str.isdigit, by_turns), key=int)
-        ],
+        by_num_turns=_by_number(document.get("by_num_turns") or {}),
+        by_branch_turn=_by_number(document.get("by_branch_turn") or {}),
+        by_source=[(str(source), _estimate(one)) for source, one in sources.items()],
     )
 
 
+def _by_number(document: dict[str, Any]) -> list[tuple[int, Estimate]]:
+    return [(int(one), _estimate(document[one])) for one in sorted(filter(str.isdigit, document), key=int)]
+
+
 def _estimate(document: dict[str, Any]) -> Estimate:
-    names = [name for name in Estimate.__dataclass_fields__ if name not in ("num_pairs", "ties")]
+    counts = ("num_pairs", "ties", "num_contexts")
+    names = [name for name in Estimate.__dataclass_fields__ if name not in counts]
     return Estimate(
         num_pairs=int(document.get("num_pairs") or 0),
         ties=int(document.get("ties") or 0),
+        num_contexts=int(document.get("num_contexts") or 0),
         **{name: _number(document.get(name)) for name in names},
     )
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from music_ray.report.best_of_n import BestOfN, Match, Rate
 from music_ray.report.collect import ReportData
-from music_ray.report.evaluation import TRAINED, Suite, sign_test
+from music_ray.report.evaluation import TRAINED, Suite
 from music_ray.report.numbers import Span
+from music_ray.report.paired import Right, chance, contexts_of, tested
 from music_ray.report.parts import Part, Row, merged
 from music_ray.report.sensitivity import Point
-from music_ray.report.show import NOTHING, count, decimal, known_signed, percent, place
+from music_ray.report.show import NOTHING, count, known_signed, percent, place
 from music_ray.rundir import RunDir
 from music_ray.schema import pair_content
 
@@ -200,11 +201,12 @@ def same_pairs(one: Suite, first: RunDir, second: RunDir, other: Suite) -> str:
         return "no pair was scored in both runs, so the two accuracies are of different pairs."
     only_first = sum(right[0][id_] and not right[1][id_] for id_ in common)
     only_second = sum(right[1][id_] and not right[0][id_] for id_ in common)
-    chance = decimal(sign_test(only_first, only_second), 4)
+    mine, others = ({id_: each[id_] for id_ in common} for each in right)
+    paired = tested(mine, others, contexts_of(first, one.name))
+    test = f" ({chance(paired.p_value)} by exchanges of whole contexts)" if paired else ""
     return (
         f"{count(len(common))} pairs were scored in both runs; the first run's model alone is right on "
-        f"{count(only_first)} of them, the second's alone on {count(only_second)} (p = {chance} by a sign "
-        "test, which takes pairs as independent)."
+        f"{count(only_first)} of them, the second's alone on {count(only_second)}{test}."
     )
 
 
@@ -219,8 +221,6 @@ def _held_out(run: RunDir, suite: str) -> dict[str, int]:
     return found
 
 
-def _right(suite: Suite) -> dict[str, bool]:
+def _right(suite: Suite) -> Right:
     scores = suite.scores.get(TRAINED)
-    if scores is None:
-        return {}
-    return {id_: margin > 0 for id_, margin in zip(scores.ids, scores.margins, strict=True)}
+    return {} if scores is None else scores.right

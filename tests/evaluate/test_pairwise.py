@@ -8,6 +8,8 @@ import pytest
 from music_ray.config.load import resolve_config
 from music_ray.errors import EnvironmentLacksError, InputError
 from music_ray.evaluate import pairwise
+from music_ray.evaluate.accuracy import PairFacts
+from music_ray.evaluate.stats import Resampling
 from music_ray.rundir import RunDir
 from music_ray.schema import PAIR_SCHEMA, PreferencePair, to_table
 
@@ -47,7 +49,8 @@ class FixedScorer:
     def rewards(self, conversations):
         half = len(conversations) // 2
         ids = [f"p{messages[0]['content'].split()[1]}" for messages in conversations]
-        return [self.table[one][0 if index < half else 1] for index, one in enumerate(ids)]
+        scores = [self.table[one][0 if index < half else 1] for index, one in enumerate(ids)]
+        return scores, [8 + round(4 * score) for score in scores]  # the lengths follow the scores
 
 
 def test_the_numbers_are_those_worked_out_by_hand(run, monkeypatch):
@@ -69,12 +72,42 @@ def test_the_numbers_are_those_worked_out_by_hand(run, monkeypatch):
         "2": 0.0,
         "3": 1.0,
     }
+    assert {turn: part["accuracy"] for turn, part in trained["by_branch_turn"].items()} == {
+        "1": 1.0,
+        "2": 0.0,
+        "3": 1.0,
+    }
+    second = trained["by_num_turns"]["2"]
+    assert (second["num_pairs"], second["num_contexts"], second["mean_margin"]) == (2, 1, -0.25)
+    assert trained["by_source"] == {"s": trained["overall"]}
+    assert trained["overall"]["margin_length"] == trained["overall"]["score_length"] == pytest.approx(1.0)
+    assert (result["length_unit"], trained["overall"]["unscored"]) == ("tokens", 0)
     untrained = suite["models"]["untrained"]["overall"]
     assert (untrained["accuracy"], untrained["ties"]) == (0.25, 0)
     assert untrained["mean_margin"] == pytest.approx(-2.75 / 4)
 
     rows = {row["id"]: row for row in run.read_rows("scores")}
     assert set(rows) == {"p0", "p1", "p2", "p3"}
+
+
+def test_the_two_models_are_compared_pair_by_pair(run, monkeypatch, capsys):
+    scorers = [(name, FixedScorer(table)) for name, table in SCORES.items()]
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter(scorers))
+    pairwise.run_evaluate(run)
+    (found,) = json.loads(run.read_text("evals", "pairwise.json"))["suites"]["preferences"]["comparisons"]
+    assert (found["first"], found["second"]) == ("trained", "untrained")
+    overall = found["overall"]
+    assert (overall["difference"], overall["only_first_right"], overall["only_second_right"]) == (0.25, 1, 0)
+    assert (overall["num_contexts"], overall["p_value"]) == (3, 1.0)  # p0 alone: its flip is as far from 0
+    assert {turn: one["difference"] for turn, one in found["by_branch_turn"].items()} == {
+        "1": 1.0,
+        "2": 0.0,
+        "3": 0.0,
+    }
+    assert set(found["by_source"]) == {"s"} and set(found["by_num_turns"]) == {"1", "2", "3"}
+    said = capsys.readouterr()
+    assert "evaluate: preferences, trained - untrained: accuracy +0.250 [" in said.out + said.err
+    assert "p = 1.0000 by exchanges of whole contexts" in said.out + said.err
 
 
 def test_scores_are_put_into_the_model_s_card_and_nothing_becomes_out_of_date(run, monkeypatch):
@@ -106,12 +139,19 @@ def test_nothing_held_out_is_an_error_with_its_remedy(tmp_path):
         pairwise.run_evaluate(folder)
 
 
-def test_intervals_go_by_conversation(run):
+def test_intervals_go_by_conversation():
     scores = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    one = pairwise.accuracy_and_margin(run, scores, np.array([5, 5, 5, 5]))
+
+    def overall(contexts):
+        facts = PairFacts(np.array(["s"] * 4), np.ones(4, dtype=int), np.ones(4, dtype=int), contexts)
+        return pairwise.summarise(scores, facts, np.ones((4, 2)), Resampling())["overall"]
+
+    one = overall(np.array([5, 5, 5, 5]))
     assert one["accuracy_low"] == one["accuracy"] == one["accuracy_high"] == 0.5
-    four = pairwise.accuracy_and_margin(run, scores, np.arange(4))
+    assert one["mean_margin_low"] == one["mean_margin"] == one["mean_margin_high"] == 0.0
+    four = overall(np.arange(4))
     assert four["accuracy_low"] == 0.0 and four["accuracy_high"] == 1.0
+    assert (four["mean_margin_low"], four["mean_margin_high"]) == (-1.0, 1.0)
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ from music_ray.evaluate.stats import (
     Resampling,
     bootstrap_mean,
     clustered_bootstrap,
-    mcnemar_test,
-    sign_flip_test,
     stratified_bootstrap,
 )
+from music_ray.paired_tests import mcnemar_test, sign_flip_test
 
 
 def interval(values, groups=None, samples=4000):

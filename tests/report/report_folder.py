@@ -89,10 +89,14 @@ def make_rollout(number: int, *, status: Any = "ok", reason: str = "", text: str
     )
 
 
-def make_estimate(accuracy: float, low: float, high: float, num_pairs: int = 4) -> dict[str, Any]:
+def make_estimate(
+    accuracy: float, low: float, high: float, num_pairs: int = 4, num_contexts: int = 12
+) -> dict[str, Any]:
     """One object of evals/pairwise.json."""
     return {
         "num_pairs": num_pairs,
+        "num_contexts": num_contexts,
+        "margin_length": 0.25,
         "accuracy": accuracy,
         "accuracy_low": low,
         "accuracy_high": high,
@@ -103,26 +107,44 @@ def make_estimate(accuracy: float, low: float, high: float, num_pairs: int = 4) 
     }
 
 
-def write_evaluation(run: RunDir) -> None:
-    """Two suites; on MUSIC pairs the trained model is better, on D it is not settled."""
+def write_evaluation(run: RunDir, *, text: str = "") -> None:
+    """Two suites; on MUSIC pairs the trained model is better, on D it is not settled.
+
+    Args:
+        text: planted in the name of a source.
+    """
 
     def model(overall: Spread) -> dict[str, Any]:
         return {
             "overall": make_estimate(*overall),
             "by_num_turns": {"10": make_estimate(*overall, 1), "3": make_estimate(*overall, 3)},
+            "by_branch_turn": {"2": make_estimate(*overall)},
+            "by_source": {
+                f"kitchen {text}": make_estimate(*overall, 3),
+                "web": make_estimate(*overall, 1, 9),
+            },
         }
 
-    def suite(number: int, trained: Spread, untrained: Spread) -> dict[str, Any]:
+    def suite(
+        number: int, trained: Spread, untrained: Spread, difference: Spread, p_value: float
+    ) -> dict[str, Any]:
         models = {"trained": model(trained), "untrained": model(untrained)}
-        return {"num_pairs": number, "num_conversations": 3, "models": models}
+        overall = dict(zip(("difference", "difference_low", "difference_high"), difference, strict=True))
+        overall |= {"p_value": p_value, "num_contexts": 12}
+        return {
+            "num_pairs": number,
+            "num_conversations": 3,
+            "models": models,
+            "comparisons": [{"first": "trained", "second": "untrained", "overall": overall}],
+        }
 
     document = {
         "confidence": 0.95,
         "bootstrap_samples": 2000,
         "models": ["trained", "untrained"],
         "suites": {
-            "preferences": suite(4, (0.75, 0.25, 1.0), (0.25, 0.0, 0.75)),
-            "music": suite(8, (0.875, 0.75, 1.0), (0.125, 0.0, 0.25)),
+            "preferences": suite(4, (0.75, 0.25, 1.0), (0.25, 0.0, 0.75), (0.5, -0.25, 1.0), 0.5),
+            "music": suite(8, (0.875, 0.75, 1.0), (0.125, 0.0, 0.25), (0.75, 0.5, 1.0), 0.03125),
         },
     }
     run.write_text(json.dumps(document), "evals", "pairwise.json")
@@ -131,6 +153,18 @@ def write_evaluation(run: RunDir) -> None:
     for suite_name, number in (("music", 8), ("preferences", 4)):
         write_scores(run, f"{suite_name}-trained", trained[:number])
         write_scores(run, f"{suite_name}-untrained", untrained[:number])
+
+
+def write_earlier_evaluation(run: RunDir) -> None:
+    """evals/pairwise.json as it was before breakdowns, correlations and comparisons were written."""
+    document = json.loads(run.read_text("evals", "pairwise.json"))
+    for suite in document["suites"].values():
+        del suite["comparisons"]
+        for model in suite["models"].values():
+            del model["by_source"], model["by_branch_turn"]
+            for one in (model["overall"], *model["by_num_turns"].values()):
+                del one["num_contexts"], one["margin_length"]
+    run.write_text(json.dumps(document), "evals", "pairwise.json")
 
 
 def write_scores(run: RunDir, name: str, rows: list[tuple[float, float]]) -> None:
@@ -186,7 +220,7 @@ def write_run(run: RunDir, *, text: str = "") -> None:
     aside = {"source": f"web {text}", "row": 7, "reason": f"empty_reply{text}", "detail": text, "text": text}
     run.write_text(json.dumps(aside) + "\n", "seeds", "set_aside.jsonl")
     write_training(run)
-    write_evaluation(run)
+    write_evaluation(run, text=text)
     _finish_stages(run, text)
 
 

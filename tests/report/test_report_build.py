@@ -13,7 +13,7 @@ from music_ray import schema
 from music_ray.report.build import run_report
 from music_ray.rundir import RunDir
 from music_ray.visible import visible
-from tests.report.report_folder import HOSTILE, make_pair
+from tests.report.report_folder import HOSTILE, make_pair, write_earlier_evaluation
 
 SVG_SHAPES = {"path", "g", "use", "text"}
 """Their number follows the numbers that a chart draws."""
@@ -90,9 +90,32 @@ def test_the_first_minute(finished: RunDir) -> None:
     assert "MUSIC pairs: 8 held out, from 3 conversations Better: +75.0 points" in text
     assert "trained 87.5% 75.0% to 100.0% untrained 12.5% 0.0% to 25.0%" in text
     assert "Preference pairs of D: 4 held out, from 3 conversations Not settled: +50.0 points" in text
-    assert "moved to the right order: 6; to the wrong one: 0." in text
+    assert (
+        "with 95% intervals. Trained − untrained: +75.0 points (+50.0 to +100.0), p = 0.0312 by exchanges of "
+        "whole contexts. Pairs that training moved to the right order: 6; to the wrong one: 0." in text
+    )
     assert "3 accepted pairs 2 refused by a gate" in text
     assert "generate done 45.0 s 1 min 00 s" in text
+
+
+def test_the_evaluation_says_what_pairs_are_like_and_what_length_has_to_do_with_it(finished: RunDir) -> None:
+    text = read(finished).text
+    assert "MUSIC pairs all trained 4 87.5% 75.0% to 100.0% +0.500 −0.250 to +1.250 0 +0.25" in text
+    assert "3 turns trained 3 87.5%" in text and "source kitchen trained 3 87.5% 75.0% to 100.0%" in text
+    assert "source web trained 1 87.5% too few contexts +0.500 0 +0.25" in text
+    assert (
+        "MUSIC pairs: trained − untrained is +75.0 points (+50.0 to +100.0), p = 0.0312 by exchanges of "
+        "whole contexts." in text
+    )
+
+
+def test_the_page_of_an_earlier_evaluation(run: RunDir) -> None:
+    write_earlier_evaluation(run)
+    run_report(run)
+    text = read(run).text
+    assert "MUSIC pairs: 8 held out, from 3 conversations Better: +75.0 points" in text
+    assert "MUSIC pairs: trained − untrained is +75.0 points (no interval recorded), p = 0.031" in text
+    assert "MUSIC pairs all trained 4 87.5% 75.0% to 100.0% +0.500 −0.250 to +1.250 0 —" in text
 
 
 def test_pairs_are_shown_with_their_instruction_beside_the_spoiled_turn(finished: RunDir) -> None:

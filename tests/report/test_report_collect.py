@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from music_ray import schema
 from music_ray.report.collect import collect
-from music_ray.report.evaluation import read_evaluation, sign_test
+from music_ray.report.evaluation import Suite, read_evaluation
 from music_ray.report.stages import Tokens, read_stages
 from music_ray.report.training import read_training
 from music_ray.rundir import RunDir
-from tests.report.report_folder import write_scores
+from tests.report.report_folder import make_estimate, make_pair, write_earlier_evaluation, write_scores
 
 
 def test_stages_hold_plan_truth_and_counts(run: RunDir) -> None:
@@ -73,38 +76,111 @@ def test_missing_values_of_a_step_are_gaps(run: RunDir) -> None:
     assert training.num_unreadable == 1
 
 
+def suites_of(run: RunDir) -> list[Suite]:
+    evaluation = read_evaluation(run)
+    assert evaluation is not None
+    return evaluation.suites
+
+
 def test_evaluation_verdicts(run: RunDir) -> None:
     evaluation = read_evaluation(run)
     assert evaluation is not None
     preferences, music = evaluation.suites
     assert (music.verdict, music.gain, music.flips) == ("better", "+75.0 points", (6, 0))
-    assert music.verdict_reason == "the intervals do not overlap"
+    assert music.verdict_reason == (
+        "+75.0 points (+50.0 to +100.0), p = 0.0312 by exchanges of whole contexts"
+    )
     assert (preferences.verdict, preferences.flips) == ("not settled", (2, 0))
-    assert preferences.verdict_reason == "the intervals overlap"
-    assert music.turn_counts == [3, 10]
+    assert preferences.verdict_reason == (
+        "+50.0 points (−25.0 to +100.0), p = 0.5000 by exchanges of whole contexts: the interval holds 0"
+    )
     assert evaluation.interval == "95%"
     assert evaluation.score_of("music-1") == [("trained", 1.0, 0.0), ("untrained", 0.0, 0.5)]
     assert evaluation.score_of("music-99") == []
 
 
-def test_intervals_apart_settle_nothing_on_a_handful_of_pairs(run: RunDir) -> None:
-    write_scores(run, "music-trained", [(1.0, 0.0)] * 5)
-    write_scores(run, "music-untrained", [(0.0, 1.0)] * 5)
-    evaluation = read_evaluation(run)
-    assert evaluation is not None
-    music = evaluation.suites[1]
-    assert (music.flips, music.verdict) == ((5, 0), "not settled")
+def test_breakdowns_are_rows_and_one_into_a_single_part_is_none(run: RunDir) -> None:
+    _, music = suites_of(run)
+    assert [label for label, _ in music.rows] == [
+        "all",
+        "3 turns",
+        "10 turns",
+        "source kitchen ",
+        "source web",
+    ]
+    assert [[model for model, _ in models] for _, models in music.rows] == [["trained", "untrained"]] * 5
+    web = dict(music.rows)["source web"][0][1]
+    assert (web.num_pairs, web.num_contexts, web.margin_length) == (1, 9, 0.25)
+
+
+def compared(run: RunDir, difference: float, low: float, high: float, p_value: float) -> Suite:
+    """The suite of MUSIC pairs with another comparison; the two models' own intervals overlap."""
+    document = json.loads(run.read_text("evals", "pairwise.json"))
+    music = document["suites"]["music"]
+    music["models"]["trained"]["overall"] |= make_estimate(0.7, 0.6, 0.8)
+    music["models"]["untrained"]["overall"] |= make_estimate(0.65, 0.55, 0.75)
+    music["comparisons"][0]["overall"] |= {
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "p_value": p_value,
+    }
+    run.write_text(json.dumps(document), "evals", "pairwise.json")
+    return suites_of(run)[1]
+
+
+def test_a_gain_over_the_same_pairs_is_settled_where_the_models_own_intervals_overlap(run: RunDir) -> None:
+    music = compared(run, 0.05, 0.02, 0.08, 0.00001)
+    assert music.verdict == "better"
+    assert music.verdict_reason == ("+5.0 points (+2.0 to +8.0), p < 0.0001 by exchanges of whole contexts")
+    assert compared(run, -0.05, -0.08, -0.02, 0.001).verdict == "worse"
+
+
+def test_a_narrow_interval_settles_nothing_that_the_exact_test_calls_chance(run: RunDir) -> None:
+    music = compared(run, 1.0, 1.0, 1.0, 0.0625)
+    assert music.verdict == "not settled"
     assert music.verdict_reason == (
-        "the intervals do not overlap, but too few pairs changed their order to rule out chance"
+        "+100.0 points (+100.0 to +100.0), p = 0.0625 by exchanges of whole contexts: it could be chance"
     )
+    assert compared(run, 0.05, -0.01, 0.1, 0.04).verdict == "not settled"
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "p_value"),
-    [(0, 0, 1.0), (5, 0, 0.0625), (0, 6, 0.03125), (6, 2, 0.2890625), (4, 4, 1.0)],
-)
-def test_sign_test(one: int, other: int, p_value: float) -> None:
-    assert sign_test(one, other) == p_value
+def test_an_earlier_evaluation_is_tested_from_its_scores(run: RunDir) -> None:
+    write_earlier_evaluation(run)
+    preferences, music = suites_of(run)
+    assert music.paired is not None
+    assert (music.paired.p_value, music.paired.difference.value, music.paired.num_contexts) == (
+        pytest.approx(2 / 2**6),
+        0.75,
+        8,
+    )
+    assert (music.verdict, preferences.verdict) == ("better", "not settled")
+    # 1/32 lies between two numbers of four decimals, and the test is exact but for the last bit.
+    assert music.verdict_reason.startswith("+75.0 points (no interval recorded), p = 0.031")
+    assert [label for label, _ in music.rows] == ["all", "3 turns", "10 turns"]
+    assert math.isnan(music.models[0].overall.margin_length)
+
+
+def test_pairs_of_one_context_are_one_trial(run: RunDir) -> None:
+    write_earlier_evaluation(run)
+    pairs = [replace(make_pair(number), conversation=number % 2) for number in range(1, 9)]
+    run.write_table(schema.to_table(pairs, schema.PAIR_SCHEMA), "mix", "held_out", "music.parquet")
+    music = suites_of(run)[1]
+    assert music.paired is not None
+    # Six pairs changed, three in each of two contexts: of four flips two are as far from 0.
+    assert (music.paired.p_value, music.paired.num_contexts) == (pytest.approx(0.5), 2)
+    assert music.verdict == "not settled"
+
+
+def test_an_earlier_evaluation_whose_pairs_are_gone_is_not_tested(run: RunDir) -> None:
+    write_earlier_evaluation(run)
+    run.clear("mix", "held_out")
+    music = suites_of(run)[1]
+    assert (music.verdict, music.gain, music.paired) == ("not tested", "+75.0 points", None)
+    assert music.verdict_reason == (
+        "whether the difference could be chance is not known: this evaluation holds no comparison pair by "
+        "pair, and the scores or the held-out pairs are gone"
+    )
 
 
 def test_scores_that_are_not_finite_are_left_out_and_counted(run: RunDir) -> None:

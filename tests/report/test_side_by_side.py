@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,21 @@ def test_accuracies_and_who_is_right_on_the_same_pairs(run: RunDir, other: RunDi
     # The first is right on all but the fourth pair, the second on the last five.
     assert part.notes[1] == (
         "MUSIC pairs: 8 pairs were scored in both runs; the first run's model alone is right on 3 of them, "
-        "the second's alone on 1 (p = 0.6250 by a sign test, which takes pairs as independent)."
+        "the second's alone on 1 (p = 0.6250 by exchanges of whole contexts)."
+    )
+
+
+def test_pairs_of_one_context_are_one_trial_between_runs_too(run: RunDir, other: RunDir) -> None:
+    write_scores(other, "music-trained", [(0.0, 1.0)] * 3 + [(1.0, 0.0)] * 5)
+    pairs = [replace(make_pair(number), conversation=min(number, 3)) for number in range(1, 9)]
+    table = schema.to_table(pairs, schema.PAIR_SCHEMA)
+    for one in (run, other):
+        one.write_table(table, "mix", "held_out", "music.parquet")
+    # The contexts sum to 1, 1 and, of six pairs, 1 − 1: two flips of four are as far from 0.
+    assert (
+        tables(run, other)["Accuracy on held-out pairs"]
+        .notes[1]
+        .endswith("the second's alone on 1 (p = 0.5000 by exchanges of whole contexts).")
     )
 
 
