@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -20,7 +22,7 @@ from music_ray.config import RunConfig
 from music_ray.engines.base import EngineDeadError
 from music_ray.errors import MusicRayError
 from music_ray.jobs.admission import Admission, Suspect
-from music_ray.jobs.board import DRAIN, FLUSH, GO_ON, REPORT_SECONDS
+from music_ray.jobs.board import DRAIN, FLUSH, GO_ON, MOST_FAILED_STARTS, REPORT_SECONDS
 from music_ray.jobs.job import Job, Row, Worker, load_worker
 from music_ray.jobs.ledger import FencedError, ShardWriter, WrittenRows, check_epoch
 from music_ray.jobs.metrics import Metrics
@@ -35,6 +37,9 @@ SKIPPED = "skipped"
 """The same for a task that was not begun: Ray Data would not pass on an empty result."""
 STORAGE = "storage"
 """The same for a store that takes no more shards."""
+START_AGAIN_SECONDS = 5.0
+"""Before an engine that did not come up is tried again, and twice as long before it is once more: a hub, an
+endpoint or a store that is away for a moment is then back."""
 LAST_WORD_SECONDS = 10.0
 """How long a dying actor waits for the board to hear which rows its engine died with."""
 
@@ -50,10 +55,34 @@ class JobActor:
         with _Heartbeat(board, self._name):
             try:
                 self._start(job, config_json)
-            except MusicRayError as error:
-                # Ray would start the actor again and again; the first task tells the driver instead.
-                self._mistake = str(error)
-                board.report.remote(self._name, {}, FLUSH)
+            except Exception as error:  # raised again, or told by the first task
+                self._fail_to_start(error)
+
+    def _fail_to_start(self, error: Exception) -> None:
+        """Before anything has worked a user's mistake ends the job at once; afterwards it is one node's, or
+        passes, and another start may succeed.
+
+        Raises:
+            Exception: the error itself. Ray Data has a new actor made in this one's place, until
+                MOST_FAILED_STARTS of them have failed in a row.
+        """
+        import ray
+
+        in_a_row = ray.get(self._board.start_failed.remote(str(error), socket.gethostname()))
+        if not in_a_row and isinstance(error, MusicRayError):
+            # Ray would start the actor again and again; the first task tells the driver instead.
+            self._mistake = str(error)
+            self._board.report.remote(self._name, {}, FLUSH)
+            return
+        if not 0 < in_a_row <= MOST_FAILED_STARTS:
+            raise error
+        sys.stderr.write(f"engine could not be started, it is tried again: {on_one_line(str(error))}\n")
+        time.sleep(START_AGAIN_SECONDS * 2 ** (in_a_row - 1))
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            # Its tasks wait for it, and an error would fail them and so the job. Of a process that just ends
+            # Ray starts another, on any node.
+            os._exit(1)
+        raise error
 
     def _start(self, job: Job, config_json: str) -> None:
         config = RunConfig.model_validate_json(config_json)

@@ -45,6 +45,9 @@ class Board:
         """The first id of each task that was begun: 60 bytes for a task of 16 rows."""
         self._directive = GO_ON
         self._deaths: list[str] = []
+        self._failed_starts: dict[str, str] = {}
+        """Where an engine could not be started, first, by why."""
+        self._failed_in_a_row = 0
 
     # -- said by actors ----------------------------------------------------------------------------
 
@@ -69,6 +72,7 @@ class Board:
         """
         if self._directive != GO_ON:
             return self._directive, False, {}
+        self._failed_in_a_row = 0
         again = ids[0] in self._tasks
         self._tasks.add(ids[0])
         suspects = {one: self._rows[one] for one in ids if one in self._rows}
@@ -87,6 +91,19 @@ class Board:
         for one in ids:
             self._rows.setdefault(one, _InFlight(starts=1)).declared += 1
 
+    def start_failed(self, reason: str, where: str) -> int:
+        """An engine that did not come up.
+
+        Returns:
+            how many starts have failed since a task was last begun; 0 where none ever was, so that nothing
+            has shown yet that the job can be done at all.
+        """
+        if not self._tasks:
+            return 0
+        self._failed_starts.setdefault(reason, where)
+        self._failed_in_a_row += 1
+        return self._failed_in_a_row
+
     # -- said and asked by the driver --------------------------------------------------------------
 
     def end(self, ids: list[int]) -> None:
@@ -104,7 +121,7 @@ class Board:
         Returns:
             the counters' sums, and: tasks (that were begun), actors (that ever reported), alive (heard of
             lately), engine_seconds (their lifetimes, the start of the engine included), deaths, obeyed (of
-            the living, how many have carried out the word).
+            the living, how many have carried out the word), failed_starts (where, by why).
         """
         now = time.monotonic()
         alive = [actor for actor in self._actors.values() if now - actor.seen < ALIVE_SECONDS]
@@ -115,6 +132,7 @@ class Board:
             "obeyed": sum(actor.heard == self._directive for actor in alive),
             "engine_seconds": sum(actor.seen - actor.born for actor in self._actors.values()),
             "deaths": list(self._deaths),
+            "failed_starts": dict(self._failed_starts),
         }
         for actor in self._actors.values():
             for name, number in actor.counts.items():
@@ -125,6 +143,8 @@ class Board:
 
 REPORT_SECONDS = 3.0
 """How often an actor says where it stands."""
+MOST_FAILED_STARTS = 2
+"""So many engines in a row may fail to start, on one bad node or in one bad moment; one more ends the job."""
 ALIVE_SECONDS = 5 * REPORT_SECONDS
 """An actor that has said nothing for so long is taken for dead or still loading its model."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from music_ray.errors import StageError
-from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS, start_board
+from music_ray.jobs.board import DRAIN, FLUSH, MOST_FAILED_STARTS, REPORT_SECONDS, start_board
 from music_ray.jobs.job import Job
 from music_ray.jobs.results import Results
 from music_ray.jobs.room import rows_expected
@@ -197,8 +197,8 @@ def _dataset(run: RunDir, job: Job, inputs: list[str], done: np.ndarray, board: 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # One engine that fails to start on one bad node must not end the job; all of them do.
-    context.max_consecutive_actor_init_deaths = 2
+    # One engine that fails to start on one bad node must not end the job; all of them do (see JobActor).
+    context.max_consecutive_actor_init_deaths = MOST_FAILED_STARTS
     # Loading a big model, or the first tasks on a slow engine, may take longer than Ray's half an hour.
     context.execution_no_progress_timeout_s = -1
     generate, engine = config.generate, config.engine

@@ -12,6 +12,7 @@ from music_ray.capacity import Waiting
 from music_ray.jobs.board import DRAIN, FLUSH, REPORT_SECONDS
 from music_ray.jobs.watch import Stop, Watch
 from music_ray.progress import duration, say
+from music_ray.visible import on_one_line
 
 TELL_SECONDS = 10.0
 
@@ -51,6 +52,7 @@ class Teller:
         self._asked = False
         """Whether any row has been in an engine yet."""
         self._deaths_said = 0
+        self._failed_starts_said = 0
         self.errors: Counter[str] = Counter()
         """Error rows of this start by reason; the driver counts them."""
         self.stop: Stop | None = None
@@ -153,12 +155,19 @@ class Teller:
         return now - self._last_answer if self._asked else 0.0
 
     def news(self, totals: dict[str, Any], now: float) -> list[str]:
-        """What has happened since the last time: engines that died, and that nothing happens any more."""
+        """What is new: engines that died or did not start (each cause once), and that nothing happens."""
         said = [
             f"{self._name}: an engine died ({reason}); its {self._unit} are tried again"
             for reason in totals["deaths"][self._deaths_said :]
         ]
         self._deaths_said = len(totals["deaths"])
+        failed = list(totals["failed_starts"].items())
+        said += [
+            f"{self._name}: an engine could not be started on {where} ({on_one_line(reason)}): "
+            "it is tried again"
+            for reason, where in failed[self._failed_starts_said :]
+        ]
+        self._failed_starts_said = len(failed)
         if not self._asked and (totals.get("in_flight") or totals.get("calls")):
             self._asked, self._last_answer = True, now
         if totals.get("calls", 0) != self._last_calls:

@@ -6,8 +6,7 @@ from ray.exceptions import ActorUnavailableError
 
 from music_ray.errors import InputError, StageError
 from music_ray.jobs import results as jobs_results
-from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE, JobActor
-from music_ray.jobs.job import Job
+from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE
 
 
 class Results:
@@ -22,16 +21,6 @@ class Results:
             raise self.error
 
 
-class Unheard:
-    """Stands where the board stands: nobody listens."""
-
-    def __init__(self):
-        self.report = self
-
-    def remote(self, *arguments):
-        pass
-
-
 def table(*rows):
     return pa.Table.from_pylist([{"id": 1, **row} for row in rows], schema=RESULT_SCHEMA)
 
@@ -42,17 +31,6 @@ def test_a_users_mistake_that_an_actor_meets_ends_the_stage_with_its_message():
     assert next(results).num_rows == 1
     with pytest.raises(InputError, match=r"^no chat template: add one$"):
         next(results)
-
-
-def test_an_actor_says_its_mistake_instead_of_dying_of_it(tmp_path, monkeypatch):
-    def refuse(self, *arguments):
-        raise InputError("no tokenizer there")
-
-    monkeypatch.setattr(JobActor, "_start", refuse)
-    actor = JobActor(Job("test", "rows", "a:b", (), RESULT_SCHEMA, 1), "{}", board=Unheard())
-    with pytest.raises(StopIteration) as stopped:
-        actor(table()).send(None)
-    assert stopped.value.value.to_pylist() == [{"id": 0, "status": MISTAKE, "reason": "no tokenizer there"}]
 
 
 def test_a_store_that_takes_no_shards_ends_the_stage_and_what_was_skipped_is_no_result():

@@ -47,6 +47,17 @@ def test_a_row_that_did_not_come_out_is_a_suspect_until_it_ends():
     assert board.begin([5]) == (FLUSH, False, {})
 
 
+def test_failed_starts_are_counted_from_the_last_task_that_was_begun():
+    board = Board()
+    assert board.start_failed("no tokenizer there", "a") == 0  # nothing has worked yet
+    assert board.totals()["failed_starts"] == {}
+    board.begin([1])
+    assert [board.start_failed("the hub is away", where) for where in "bc"] == [1, 2]
+    board.begin([2])
+    assert board.start_failed("disk full", "c") == 1
+    assert board.totals()["failed_starts"] == {"the hub is away": "b", "disk full": "c"}
+
+
 class Word:
     """Stands where the board's Ray handle stands: keeps the word."""
 
@@ -66,7 +77,7 @@ def teller(board=None, **options):
     return made
 
 
-TOTALS = {"alive": 2, "obeyed": 2, "deaths": []}
+TOTALS = {"alive": 2, "obeyed": 2, "deaths": [], "failed_starts": {}}
 
 
 def test_a_line_says_how_far_how_fast_and_how_long_still():
@@ -138,6 +149,18 @@ def test_each_death_is_said_once():
         "generate: an engine died (oom); its rollouts are tried again"
     ]
     assert told.news({**TOTALS, "deaths": ["oom"]}, 2.0) == []
+
+
+def test_a_start_that_failed_is_said_once_for_each_cause():
+    told = teller()
+    failed = {"the hub is away\ntry later": "node-7"}
+    assert told.news({**TOTALS, "failed_starts": failed}, 1.0) == [
+        "generate: an engine could not be started on node-7 (the hub is away␊try later): it is tried again"
+    ]
+    assert told.news({**TOTALS, "failed_starts": failed}, 2.0) == []
+    assert told.news({**TOTALS, "failed_starts": {**failed, "disk full": "node-8"}}, 3.0) == [
+        "generate: an engine could not be started on node-8 (disk full): it is tried again"
+    ]
 
 
 def test_the_first_reason_to_stop_counts():

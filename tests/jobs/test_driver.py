@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from music_ray.config.load import resolve_config
-from music_ray.errors import StageError
+from music_ray.errors import InputError, StageError
 from music_ray.jobs import driver
 from music_ray.jobs.board import DRAIN, start_board
 from music_ray.jobs.job import Job
@@ -37,14 +37,14 @@ def ray_up():
     ray.shutdown()
 
 
-def run_of(tmp_path, num_rows, **generate):
+def run_of(tmp_path, num_rows, engine=None, **generate):
     settings = {"conversations_per_task": 4, "tasks_in_flight": 2, "flush_rows": 8, "flush_seconds": 0.3}
     run = RunDir(
         resolve_config(
             {
                 "name": "t",
                 "runs_dir": str(tmp_path),
-                "engine": {"kind": "scripted"},
+                "engine": {"kind": "scripted", **(engine or {})},
                 "generate": {**settings, **generate},
             }
         )
@@ -85,6 +85,46 @@ def test_one_engines_death_gives_no_row_up_however_many_were_in_it(ray_up, tmp_p
     assert outcome(run) == dict.fromkeys(range(120), ("ok", ""))
     usage = read_usage(run, "test")
     assert usage["ok"] == 120 and usage["error"] == 0
+
+
+def starts_of(tmp_path):
+    (folder := tmp_path / "starts").mkdir()
+    return folder, lambda: len(list(folder.glob("start-*")))
+
+
+def test_a_mistake_that_every_engine_would_meet_ends_the_job_at_once_with_its_message(ray_up, tmp_path):
+    run = run_of(tmp_path, 40)
+    folder, starts = starts_of(tmp_path)
+    with pytest.raises(InputError, match=r"^the hub is away for start 0$"):
+        go(run, starts=str(folder), how="all", total=40)
+    assert starts() == 1
+
+
+def test_an_engine_that_does_not_join_one_at_work_is_tried_again(ray_up, tmp_path):
+    run = run_of(tmp_path, 300, engine={"min_engines": 2, "max_engines": 2})
+    folder, starts = starts_of(tmp_path)
+    go(run, starts=str(folder), how="the second", seconds=0.5, total=300)
+    assert outcome(run) == dict.fromkeys(range(300), ("ok", ""))
+    assert starts() == 3
+
+
+def test_an_engine_that_does_not_come_up_again_after_its_death_is_tried_again(ray_up, tmp_path):
+    """Its tasks wait for it: Ray Data gives none of them to another engine."""
+    run = run_of(tmp_path, 40)
+    folder, starts = starts_of(tmp_path)
+    go(run, starts=str(folder), how="after death", times=2, total=40)
+    assert outcome(run) == dict.fromkeys(range(40), ("ok", ""))
+    assert starts() == 4
+
+
+def test_engines_that_do_not_start_again_time_after_time_end_the_job(ray_up, tmp_path):
+    run = run_of(tmp_path, 40)
+    folder, starts = starts_of(tmp_path)
+    with pytest.raises(
+        StageError, match=r"(?s)^the engines could not be started or kept .*away for start 3\n"
+    ):
+        go(run, starts=str(folder), how="after death", times=9, total=40)
+    assert starts() == 4
 
 
 def test_too_many_errors_end_the_job_and_what_is_finished_is_kept(ray_up, tmp_path):
