@@ -1,7 +1,8 @@
 """The command line: one function a command, no logic, nothing heavy imported before it is needed.
 
 Exit codes: 0 done; 1 a bug in music_ray (with its traceback); 2 a mistake in the command, the
-configuration or the input; 3 a stage that could not reach its end; 130 interrupted (Ctrl-C).
+configuration or the input; 3 a stage that could not reach its end; 75 the same for a cause that passes by
+itself; 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations

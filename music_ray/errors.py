@@ -11,6 +11,8 @@ EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USER = 2
 EXIT_STAGE = 3
+EXIT_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h."""
 EXIT_INTERRUPTED = 130
 
 
@@ -40,3 +42,12 @@ class StageError(MusicRayError):
     """A stage ran and could not reach its end; the run folder is left so that it can go on."""
 
     exit_code = EXIT_STAGE
+
+
+class TransientError(StageError):
+    """A stage ended for a cause that passes by itself, so that the same command is worth another try.
+
+    A cap, a bad canary or too many errors are no such cause: they would come again.
+    """
+
+    exit_code = EXIT_AGAIN

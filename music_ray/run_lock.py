@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from music_ray.errors import RunFolderError
+from music_ray.errors import RunFolderError, TransientError
 from music_ray.progress import say
 from music_ray.storage import open_input, put
 
@@ -61,7 +61,8 @@ class StoreLease:
     """A lease on an object store; use as a context manager.
 
     Raises:
-        RunFolderError: another driver holds it.
+        TransientError: another driver holds it; if that is dead, not for long.
+        RunFolderError: another driver has taken it at the same moment.
     """
 
     def __init__(self, fs: pafs.FileSystem, path: str, folder: str, seconds: float = LEASE_SECONDS) -> None:
@@ -74,7 +75,7 @@ class StoreLease:
         held = self._read()
         age = time.time() - held.get("renewed", 0.0)
         if held and age < self._seconds:
-            raise RunFolderError(
+            raise TransientError(
                 f"{self._folder} is in use by process {held.get('who', '?')}, which said so {age:.0f} s ago: "
                 f"stop it, give this run another name, or, if it is dead, try again in "
                 f"{self._seconds - age:.0f} s"

@@ -348,6 +348,7 @@ class RunDir:
 
         Raises:
             RunFolderError: another process holds it.
+            TransientError: another driver holds it on an object store, and may be dead.
         """
         if self.is_local:
             with lock_file(Path(self.path(".lock")), self.display()):

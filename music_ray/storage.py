@@ -17,7 +17,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from music_ray.errors import EnvironmentLacksError, InputError, MusicRayError, StageError
+from music_ray.errors import EnvironmentLacksError, InputError, MusicRayError, StageError, TransientError
 from music_ray.progress import say
 
 REQUEST_RETRIES = 10
@@ -122,7 +122,7 @@ def as_user_error(error: OSError) -> MusicRayError:
     if "NO_SUCH_BUCKET" in said or "NoSuchBucket" in said:
         return InputError(f"{said}: make the bucket first (music_ray makes none), or correct the URI")
     if is_of_store(error):
-        return StageError(
+        return TransientError(
             f"{said}; {REQUEST_RETRIES + 1} tries have failed. All that is finished is kept: once "
             "the store answers, the same command goes on"
         )

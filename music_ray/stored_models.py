@@ -35,7 +35,7 @@ def fetch_model(location: str, cache: Path) -> Path:
     Raises:
         InputError: there is no model folder at the URI, or it can't be reached.
         EnvironmentLacksError: the disk is too small, or the store refuses this process.
-        StageError: the store failed for too long.
+        TransientError: the store failed for too long.
     """
     shown = without_credentials(location)
     try:

@@ -7,7 +7,7 @@ import time
 import pyarrow.fs as pafs
 import pytest
 
-from music_ray.errors import RunFolderError
+from music_ray.errors import RunFolderError, TransientError
 from music_ray.run_lock import StoreLease
 
 
@@ -18,8 +18,11 @@ def lease(folder, seconds=0.4):
 def test_a_second_driver_is_refused_while_the_first_renews_its_lease(tmp_path):
     with lease(tmp_path):
         time.sleep(1.0)  # two leases long: only renewing keeps it
-        with pytest.raises(RunFolderError, match=r"^s3://bucket/run is in use by process \d+ on .*again in"):
+        with pytest.raises(
+            TransientError, match=r"^s3://bucket/run is in use by process \d+ on .*again in"
+        ) as refused:
             lease(tmp_path).__enter__()
+        assert refused.value.exit_code == 75
     assert not (tmp_path / "lock.json").exists()
     with lease(tmp_path):
         pass
@@ -28,7 +31,7 @@ def test_a_second_driver_is_refused_while_the_first_renews_its_lease(tmp_path):
 def test_what_a_dead_driver_held_is_taken_over_when_its_lease_has_run_out(tmp_path):
     held = {"token": "dead", "who": "7 on gone", "renewed": time.time()}
     (tmp_path / "lock.json").write_text(json.dumps(held))
-    with pytest.raises(RunFolderError, match="in use by process 7 on gone"):
+    with pytest.raises(TransientError, match="in use by process 7 on gone"):
         lease(tmp_path).__enter__()
     time.sleep(0.5)
     with lease(tmp_path):
@@ -44,7 +47,7 @@ def test_of_drivers_that_start_together_one_wins(tmp_path):
             with lease(tmp_path, seconds=2.0):
                 won.append(1)
                 over.wait(5)
-        except RunFolderError as error:
+        except (RunFolderError, TransientError) as error:
             lost.append(str(error))
 
     threads = [threading.Thread(target=drive) for _ in range(4)]

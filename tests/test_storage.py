@@ -13,7 +13,7 @@ import pytest
 
 from music_ray import cli, storage
 from music_ray.config.load import resolve_config
-from music_ray.errors import EnvironmentLacksError, InputError, StageError
+from music_ray.errors import EnvironmentLacksError, InputError, StageError, TransientError
 from music_ray.jobs.ledger import ShardWriter, open_epoch
 from music_ray.jobs.shards import read_index
 from music_ray.jobs.usage import write_usage
@@ -197,8 +197,12 @@ def test_a_store_that_stays_down_leaves_the_old_file(server, store, size):
 @pytest.mark.parametrize(
     ("fault", "kind", "remedy"),
     [
-        ("503", StageError, "All that is finished is kept: once the store answers, the same command goes on"),
-        ("cut request", StageError, "All that is finished is kept"),
+        (
+            "503",
+            TransientError,
+            "All that is finished is kept: once the store answers, the same command goes on",
+        ),
+        ("cut request", TransientError, "All that is finished is kept"),
         ("403", EnvironmentLacksError, "the store refuses this process. Set AWS_ACCESS_KEY_ID and"),
         ("no bucket", InputError, "make the bucket first (music_ray makes none), or correct the URI"),
     ],
@@ -243,7 +247,7 @@ def test_a_lease_that_cannot_be_given_back_does_not_hide_how_the_command_ended(s
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("fault", "code"), [("503", 3), ("403", 2)])
+@pytest.mark.parametrize(("fault", "code"), [("503", 75), ("403", 2)])
 def test_a_command_ends_with_one_line(store, monkeypatch, capsys, tmp_path, fault, code):
     store.always = fault
     data = tmp_path / "pairs.jsonl"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from music_ray.errors import StageError
+from music_ray.errors import StageError, TransientError
 from music_ray.jobs.board import DRAIN, FLUSH, MOST_FAILED_STARTS, REPORT_SECONDS, start_board
 from music_ray.jobs.job import Job
 from music_ray.jobs.results import Results
@@ -166,7 +166,7 @@ def _cause(error: BaseException, board: Any) -> BaseException:
     try:
         ray.get(board.totals.remote(), timeout=5.0)
     except ActorDiedError:
-        return StageError(
+        return TransientError(
             "the process that the job's engines report to (the Ray actor Board, on the driver's node) was "
             "killed; what was finished is in the run folder, and the same command goes on"
         )

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from music_ray.errors import InputError, StageError
+from music_ray.errors import InputError, StageError, TransientError
 from music_ray.storage import as_user_error, is_of_store
 
 
@@ -33,7 +33,7 @@ class Results:
         Raises:
             InputError: an actor met a user's mistake.
             StageError: no engine could be started, an actor is gone for good, or a shard could not be
-                written.
+                written; a TransientError where a store stayed away.
         """
         try:
             item = self._queue.get(timeout=timeout)
@@ -66,7 +66,9 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
                 raise InputError(table.column("reason")[statuses.index(MISTAKE)].as_py())
             if STORAGE in statuses:
                 reason = table.column("reason")[statuses.index(STORAGE)].as_py()
-                raise StageError(f"a shard could not be written: {as_user_error(OSError(reason))}")
+                meant = as_user_error(OSError(reason))
+                kind = TransientError if isinstance(meant, TransientError) else StageError
+                raise kind(f"a shard could not be written: {meant}")
             yield table.filter(pc.not_equal(table.column("status"), SKIPPED))
     except RayTaskError as error:
         if is_of_store(error):  # the input could not be read
@@ -74,7 +76,8 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
         raise  # our own code failed: a bug, with its traceback
     except RayError as error:
         last_line = str(error).strip().splitlines()[-1]
-        raise StageError(
+        kind = TransientError if is_of_store(error) else StageError
+        raise kind(
             f"the engines could not be started or kept running: {last_line}\n"
             "the cause stands further up; mend it, and the same command goes on"
         ) from None

@@ -17,7 +17,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from music_ray.config import RunConfig
-from music_ray.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, MusicRayError, StageError
+from music_ray.errors import (
+    EXIT_AGAIN,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USER,
+    MusicRayError,
+    StageError,
+    TransientError,
+)
 from music_ray.progress import quieten_libraries, say
 
 
@@ -85,7 +93,8 @@ class _Children:
         with self._lock:
             self._at_work.discard(child)
             if code not in (EXIT_OK, EXIT_INTERRUPTED) or (code == EXIT_INTERRUPTED and not self._stopped):
-                kind = MusicRayError if code == EXIT_USER else StageError
+                kinds = {EXIT_USER: MusicRayError, EXIT_AGAIN: TransientError}
+                kind = kinds.get(code, StageError)
                 self.error = self.error or kind(f"{name} ended with exit code {code}: {last}")
 
     def _start(self) -> subprocess.Popen[str] | None:

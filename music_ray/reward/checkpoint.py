@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from music_ray.errors import RunFolderError, StageError
+from music_ray.errors import RunFolderError, StageError, TransientError
 from music_ray.reward.checkpoint_index import (
     FORMAT,
     Position,
@@ -69,7 +69,8 @@ def save(
             a resume knows it as soon as the checkpoint counts, and never before.
 
     Raises:
-        StageError: a rank could not write (a full disk, say); on every rank, naming the first of them.
+        StageError: a rank could not write (a full disk, say; a TransientError where a store stayed away); on
+            every rank, naming the first of them.
     """
     import torch.distributed as dist
 
@@ -154,7 +155,8 @@ def _together(write: Callable[[], None], failure: str) -> None:
     except (OSError, SafetensorError) as error:
         problem = f"rank {dist.get_rank()}: {error}"
     if failed := _problems(problem):
-        raise StageError(
+        kind = TransientError if is_of_store(OSError(failed[0])) else StageError
+        raise kind(
             f"{failure} ({failed[0]}): see to the store; or, on a full disk, free some space or lower "
             "train.keep_checkpoints. The run goes on from the newest complete checkpoint"
         )
@@ -178,7 +180,7 @@ def load(run: RunDir, engine: Any, step: int) -> Position:
     Raises:
         RunFolderError: the checkpoint is of another model or set of trained parameters, or a file of it
             is missing or damaged; on every rank.
-        StageError: an object store failed for too long; on every rank.
+        TransientError: an object store failed for too long; on every rank.
     """
     import torch
 
@@ -216,7 +218,9 @@ def _restore(run: RunDir, engine: Any, index: dict[str, Any], kinds: Sequence[st
         said = f"rank {dist.get_rank()}: {' '.join(str(error).split())}"
         problem, away = ("", said) if is_of_store(error) else (said, "")
     if failed := _problems(away):
-        raise StageError(f"{where} cannot be read now ({failed[0]}): once the store answers, run it again")
+        raise TransientError(
+            f"{where} cannot be read now ({failed[0]}): once the store answers, run it again"
+        )
     if failed := _problems(problem):
         raise RunFolderError(f"{where} cannot be read ({failed[0]}): {remedy(where)}")
     _refresh_working_weights(engine.optimizer)

@@ -18,12 +18,12 @@ from typing import Any
 
 from music_ray.chat import ChatFormat
 from music_ray.config import LoraConfig
-from music_ray.errors import StageError
+from music_ray.errors import StageError, TransientError
 from music_ray.reward.card import model_card
 from music_ray.reward.data import PairTokens
 from music_ray.reward.passes import Passes
 from music_ray.rundir import RunDir
-from music_ray.storage import patiently, put_file
+from music_ray.storage import is_of_store, patiently, put_file
 
 BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest difference between the engine's and the exported model's rewards, relative to
@@ -169,7 +169,7 @@ def export_model(run: RunDir, engine: Any, pairs: PairTokens, passes: Passes, mo
             outcome[0] = str(error)
     dist.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[0], str):
-        raise StageError(outcome[0])
+        raise (TransientError if is_of_store(OSError(outcome[0])) else StageError)(outcome[0])
     return replace(outcome[0], packed_difference=packed_difference)
 
 

@@ -33,6 +33,7 @@ from music_ray.reward.validate import check_held_out
 from music_ray.reward.worker import OUTCOME, train_worker
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import content_id
+from music_ray.storage import is_of_store
 
 
 def run_train(run: RunDir) -> dict[str, Any]:
@@ -185,7 +186,9 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
         fit.start()
         tell_steps(run, fit, Tracker(run, task["fingerprint"]) if train.wandb_project else None)
     if problem:
-        raise errors.StageError(
+        # The last of the workers' errors is in its text.
+        kind = errors.TransientError if is_of_store(problem[0]) else errors.StageError
+        raise kind(
             f"training stopped ({_reason(problem[0])}): run the same command again to go on from the last "
             "checkpoint"
         ) from problem[0]

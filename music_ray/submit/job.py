@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from music_ray.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, MusicRayError
+from music_ray.errors import EXIT_AGAIN, EXIT_INTERRUPTED, EXIT_OK, EXIT_STAGE, MusicRayError
 
 RUN_KEY = "music_ray_run"
 """Key of a job's metadata: the folder of its run."""
@@ -67,17 +67,26 @@ class Job:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its driver or its node went away under it, so that the same submit may well succeed.
+        """Whether its driver or its node went away under it, or it says itself that what ended it passes, so
+        that the same submit may well succeed.
 
         A driver that a signal has ended was killed: by the kernel for memory, or by Ray with its node. A
         driver's own exit codes (1 a bug, 2 a user's mistake, 3 a stage's end, 130 interrupted) would come
-        again.
+        again; 75 is for what passes.
         """
         if self.state != "FAILED":
             return False
         if self.exit_code is None:
             return self.error_type not in NEVER_STARTED
-        return self.exit_code < 0 or (self.exit_code > _SIGNALS and self.exit_code != EXIT_INTERRUPTED)
+        return self.exit_code == EXIT_AGAIN or self._signal is not None
+
+    @property
+    def _signal(self) -> int | None:
+        """The signal that has ended its driver."""
+        code = self.exit_code
+        if code is None or code == EXIT_INTERRUPTED or 0 <= code <= _SIGNALS:
+            return None
+        return -code if code < 0 else code - _SIGNALS
 
     @property
     def result(self) -> int:
@@ -86,7 +95,7 @@ class Job:
             return EXIT_OK
         if self.state == "STOPPED":
             return EXIT_INTERRUPTED
-        return EXIT_STAGE if self.exit_code is None or self.is_lost else self.exit_code
+        return EXIT_STAGE if self.exit_code is None or self._signal is not None else self.exit_code
 
     @property
     def end(self) -> str:
@@ -98,10 +107,14 @@ class Job:
         if self.exit_code is None:
             what = "was lost" if self.is_lost else "could not be started"
             return f"job {self.id} {what} ({self.first_line}): the same submit goes on"
-        if self.is_lost:
-            number = -self.exit_code if self.exit_code < 0 else self.exit_code - _SIGNALS
-            why = f"its driver was ended by signal {number}"
+        if self._signal is not None:
+            why = f"its driver was ended by signal {self._signal}"
             return f"job {self.id} was lost ({why}): the same submit goes on"
+        if self.exit_code == EXIT_AGAIN:
+            return (
+                f"job {self.id} has ended with exit code {EXIT_AGAIN} for a cause that passes, which its log "
+                "names: the same submit goes on"
+            )
         return f"job {self.id} has failed with exit code {self.exit_code}: its log says why"
 
     @property

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from music_ray.errors import InputError, StageError
+from music_ray.errors import InputError, StageError, TransientError
 from music_ray.jobs import results as jobs_results
 from music_ray.jobs.actor import MISTAKE, RESULT_SCHEMA, SKIPPED, STORAGE
 
@@ -41,12 +41,27 @@ def test_a_store_that_takes_no_shards_ends_the_stage_and_what_was_skipped_is_no_
         )
     )
     assert next(results).num_rows == 1
-    with pytest.raises(StageError, match=r"^a shard could not be written: \[Errno 28\] No space left"):
+    with pytest.raises(
+        StageError, match=r"^a shard could not be written: \[Errno 28\] No space left"
+    ) as full:
+        next(results)
+    assert full.value.exit_code == 3
+
+
+def test_a_store_that_stays_away_passes_wherever_it_was_met():
+    away = "When uploading part: AWS Error SLOW_DOWN during PutObject"
+    results = jobs_results._tables(Results(table({"status": STORAGE, "reason": away})))
+    with pytest.raises(TransientError, match=r"^a shard could not be written: When uploading part") as ended:
+        next(results)
+    assert ended.value.exit_code == 75
+    results = jobs_results._tables(Results(error=ActorUnavailableError(f"OSError: {away}", actor_id=None)))
+    with pytest.raises(TransientError, match=r"started or kept running: .*SLOW_DOWN during PutObject"):
         next(results)
 
 
 def test_engines_that_cannot_start_are_a_stage_error_with_the_last_line():
     error = ActorUnavailableError("Traceback\nRuntimeError: out of memory", actor_id=None)
     results = jobs_results._tables(Results(error=error))
-    with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory"):
+    with pytest.raises(StageError, match=r"started or kept running: .*RuntimeError: out of memory") as ended:
         next(results)
+    assert ended.value.exit_code == 3

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from music_ray.config.load import resolve_config
-from music_ray.errors import InputError, StageError
+from music_ray.errors import InputError, StageError, TransientError
 from music_ray.jobs import driver
 from music_ray.jobs.board import DRAIN, start_board
 from music_ray.jobs.job import Job
@@ -195,7 +195,7 @@ def test_a_killed_board_ends_the_job_in_words_and_it_goes_on(ray_up, tmp_path, m
                 os.kill(ray.get(boards[0].__ray_call__.remote(lambda board: os.getpid())), signal.SIGKILL)
 
     monkeypatch.setattr(driver, "start_board", start_and_keep)
-    with pytest.raises(StageError, match=r"the Ray actor Board, on the driver's node\) was killed"):
+    with pytest.raises(TransientError, match=r"the Ray actor Board, on the driver's node\) was killed"):
         go(run, seconds=0.1, watches=[KillBoard(8)], total=200)
     assert 0 < len(outcome(run)) < 200
     monkeypatch.undo()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from music_ray.errors import StageError
+from music_ray.errors import TransientError
 from music_ray.jobs.results import Results
 
 AWAY = "OSError: When reading information for key 'a' in bucket 'b': AWS Error SLOW_DOWN during HeadObject"
@@ -24,7 +24,7 @@ class Failing:
 
 
 def test_a_store_that_fails_under_the_input_is_told_in_a_sentence():
-    with pytest.raises(StageError) as told:
+    with pytest.raises(TransientError) as told:
         Results(Failing(AWAY)).take(timeout=60)
     assert str(told.value).startswith(f"{AWAY}; 11 tries have failed. All that is finished is kept")
 

@@ -126,12 +126,22 @@ def test_a_job_that_waits_for_long_is_told_of_once(server, follow, capsys, monke
 
 
 @pytest.mark.parametrize(
-    ("state", "exit_code", "result"), [("STOPPED", None, 130), ("FAILED", 2, 2), ("FAILED", 130, 130)]
+    ("state", "exit_code", "result"),
+    [("STOPPED", None, 130), ("FAILED", 2, 2), ("FAILED", 3, 3), ("FAILED", 130, 130)],
 )
 def test_what_would_end_the_same_way_is_not_submitted_again(server, follow, state, exit_code, result) -> None:
     server.jobs[FIRST].end(state, exit_code)
     assert ended(lambda: follow(resubmit=3))[1] == result
     assert list(server.jobs) == [FIRST]
+
+
+def test_what_ended_for_a_cause_that_passes_is_submitted_again(server, follow, capsys) -> None:
+    server.jobs[FIRST].end("FAILED", 75)
+    meanwhile(lambda: wait_for(server, SECOND).end("FAILED", 75))
+    end = "has ended with exit code 75 for a cause that passes, which its log names: the same submit goes on"
+    assert ended(lambda: follow(resubmit=1)) == (f"job {SECOND} {end}", 75)
+    assert list(server.jobs) == [FIRST, SECOND]
+    assert f"job {FIRST} {end}. Submitting again in " in capsys.readouterr().out
 
 
 def test_a_lost_job_is_submitted_again_as_often_as_was_said(server, follow, capsys) -> None:

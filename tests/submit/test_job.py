@@ -22,6 +22,7 @@ def failed(exit_code=None, error_type=None, message="") -> Job:
         (1, "JOB_ENTRYPOINT_COMMAND_ERROR", False, 1),
         (2, "JOB_ENTRYPOINT_COMMAND_ERROR", False, 2),
         (3, "JOB_ENTRYPOINT_COMMAND_ERROR", False, 3),
+        (75, "JOB_ENTRYPOINT_COMMAND_ERROR", True, 75),
         (127, "JOB_ENTRYPOINT_COMMAND_ERROR", False, 127),
         (130, "JOB_ENTRYPOINT_COMMAND_ERROR", False, 130),
         (None, "RUNTIME_ENV_SETUP_FAILURE", False, 3),
@@ -51,6 +52,10 @@ def test_the_end_in_words() -> None:
         "job j could not be started (runtime_env setup failed: x): the same submit goes on"
     )
     assert failed(2).end == "job j has failed with exit code 2: its log says why"
+    assert failed(75).end == (
+        "job j has ended with exit code 75 for a cause that passes, which its log names: the same submit "
+        "goes on"
+    )
     assert Job("j", "STOPPED", "c").end == "job j was stopped: the same submit goes on"
 
 
