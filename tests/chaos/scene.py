@@ -51,6 +51,8 @@ class Incident:
     """What the scene needs to know whether what was lost is worked on again."""
     back: float | None = None
     """When it was, first."""
+    is_back_at_end: bool = False
+    """Whether nothing lost had to be worked on again, so that the end of the scene stands for it."""
 
 
 @dataclass
@@ -65,12 +67,21 @@ class Played:
     """Starts that were told at once that there are too few nodes."""
     unasked_ends: list[str] = field(default_factory=list)
     """Last lines of drivers that ended without being killed."""
+    planned: int = 0
+    """Faults of the schedule; one that finds nothing to hit before the end does not strike."""
     incidents: list[Incident] = field(default_factory=list)
+    """Those that struck."""
     zeros: dict[str, int] = field(default_factory=dict)
     """What must be 0, by name."""
     facts: dict[str, Any] = field(default_factory=dict)
     wasted_share: float = 0.0
     """Of the work that was begun."""
+
+    def end_well(self, at: float) -> None:
+        """The driver has reached its end: what was lost and left no new work to see is recovered by that."""
+        for incident in self.incidents:
+            if incident.back is None:
+                incident.back, incident.is_back_at_end = at, True
 
 
 class Scene(abc.ABC):
@@ -121,6 +132,7 @@ class Scene(abc.ABC):
             AssertionError: it takes longer than that, or ends by itself time and again.
         """
         waiting = list(faults)
+        self.played.planned = len(waiting)
         began = time.time()
         self._start_driver()
         try:
@@ -138,6 +150,7 @@ class Scene(abc.ABC):
         finally:
             self._stop()
         self._observe()
+        self.played.end_well(time.time())
         self.played.seconds = time.time() - began
         self.count()
         return self.played

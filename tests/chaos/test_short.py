@@ -27,4 +27,5 @@ def test_a_short_run_loses_nothing_and_says_so(tmp_path: Path) -> None:
         "seeds": 150,
         **dict.fromkeys(("lost", "duplicated", "given up", "made again"), 0),
     }
-    assert sum(kind["lost"] for kind in scene["recovery_seconds"].values()) >= 1
+    assert sum(kind["lost"] for kind in scene["recovery_seconds"].values()) == scene["faults_struck"] >= 1
+    assert f"generate: {scene['faults_struck']} of {scene['faults_planned']} faults struck\n" in done.stdout
