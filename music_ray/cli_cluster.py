@@ -37,7 +37,9 @@ def submit(
     ] = None,
     driver_cpus: Annotated[float, typer.Option(help="CPUs for the driver; 0: on the head.", min=0.0)] = 0.0,
     follow: Annotated[bool, typer.Option(help="Show the log until the job ends.")] = True,
-    resubmit: Annotated[int, typer.Option(help="Submit a lost job again, up to so often.", min=0)] = 0,
+    resubmit: Annotated[
+        int, typer.Option(help="Submit a job that was lost or ended with 75 again, up to so often.", min=0)
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be submitted.")] = False,
 ) -> None:
     """Run a configuration as a job of a Ray cluster, from a copy of this folder."""
