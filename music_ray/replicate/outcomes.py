@@ -73,12 +73,10 @@ class Outcomes:
 
     def write(self, arm: str, seed: int, right: Outcome) -> None:
         """Writes a trained arm's outcome, whole or not at all."""
-        columns: dict[str, list[object]] = {"suite": [], "id": [], "right": []}
-        for suite, values in right.items():
-            columns["suite"] += [suite] * len(values)
-            columns["id"] += self.suites.facts[suite].ids
-            columns["right"] += values.tolist()
-        self._write(self._of_arm(arm, seed), pa.table(columns), [arm, "suites"])
+        suites = np.repeat(list(right), [len(values) for values in right.values()])
+        # Without ids, which are seventy times as large: the digest of the suites stands for their pairs' order.
+        table = pa.table({"suite": suites, "right": np.concatenate(list(right.values()))})
+        self._write(self._of_arm(arm, seed), table, [arm, "suites"])
 
     def read(self, arm: str, seed: int) -> Outcome:
         """What `write` wrote.
@@ -87,12 +85,8 @@ class Outcomes:
             InputError: it was made from other pairs or suites than the folder holds.
         """
         table = self._read(self._of_arm(arm, seed), [arm, "suites"])
-        keys = zip(table["suite"].to_pylist(), table["id"].to_pylist(), strict=True)
-        right = dict(zip(keys, table["right"].to_pylist(), strict=True))
-        return {
-            suite: np.array([right[suite, one] for one in facts.ids])
-            for suite, facts in self.suites.facts.items()
-        }
+        suites, right = (np.array(table[name].to_pylist()) for name in ("suite", "right"))
+        return {suite: right[suites == suite] for suite in self.suites.facts}
 
     def write_picks(self, seed: int, picks: pa.Table) -> None:
         """Writes what became of best-of-N, whole or not at all."""
