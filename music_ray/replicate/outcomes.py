@@ -74,7 +74,7 @@ class Outcomes:
     def write(self, arm: str, seed: int, right: Outcome) -> None:
         """Writes a trained arm's outcome, whole or not at all."""
         suites = np.repeat(list(right), [len(values) for values in right.values()])
-        # Without ids, which are seventy times as large: the digest of the suites stands for their pairs' order.
+        # Without ids, seventy times as large: the digest of the suites stands for the order of their pairs.
         table = pa.table({"suite": suites, "right": np.concatenate(list(right.values()))})
         self._write(self._of_arm(arm, seed), table, [arm, "suites"])
 
