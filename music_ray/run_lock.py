@@ -29,7 +29,9 @@ LEASE_SECONDS = 60.0
 """How long a lease lasts that nobody renews. Machines' clocks must agree within a few seconds."""
 _RENEWALS = 4
 _SETTLE_SECONDS = 2.0
-"""Two drivers that start together both write; the one that reads its own name back has won."""
+"""Two drivers that start together both write; the one that reads its own name back has won. One that the
+store or the machine holds up for longer between look and write takes the lease from a winner: that one ends
+itself at its next renewal, and the run epoch fences off its engines until then."""
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The lease that stands for a lock on object stores: real files behind a filesystem without locks."""
 
 import json
+import signal
 import threading
 import time
 
@@ -44,16 +45,16 @@ def test_of_drivers_that_start_together_one_wins(tmp_path):
     def drive():
         gate.wait()
         try:
-            with lease(tmp_path, seconds=2.0):
+            with lease(tmp_path, seconds=8.0):  # then they wait for two seconds, which a busy machine needs
                 won.append(1)
-                over.wait(5)
+                over.wait(20)
         except (RunFolderError, TransientError) as error:
             lost.append(str(error))
 
     threads = [threading.Thread(target=drive) for _ in range(4)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while len(won) + len(lost) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     over.set()
@@ -67,3 +68,18 @@ def test_a_lease_that_was_taken_over_is_not_removed_by_its_former_holder(tmp_pat
     with lease(tmp_path, seconds=30):
         path.write_text(json.dumps({"token": "other", "who": "9 on b", "renewed": time.time()}))
     assert json.loads(path.read_text())["token"] == "other"
+
+
+def test_a_driver_whose_lease_was_taken_over_ends_itself_at_its_next_renewal(tmp_path, capsys):
+    ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        with lease(tmp_path, seconds=2.0):
+            (tmp_path / "lock.json").write_text(json.dumps({"token": "other", "renewed": time.time()}))
+            assert ended.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (
+        "s3://bucket/run: another driver has taken this run over, this one ends\n" in capsys.readouterr().out
+    )
+    assert json.loads((tmp_path / "lock.json").read_text())["token"] == "other"
