@@ -30,7 +30,7 @@ from music_ray.chat import ChatFormat
 from music_ray.config import EndpointConfig, EngineConfig, SamplingConfig
 from music_ray.engines.base import Completion, EndpointFailedError, Prompt, PromptTooLongError, RequestError
 from music_ray.engines.concurrency import AdaptiveLimit, Gate
-from music_ray.engines.endpoint_answers import Answer, TransientError, meaning, read_answer
+from music_ray.engines.endpoint_answers import Answer, RetryableError, meaning, read_answer
 from music_ray.engines.prices import cost
 from music_ray.errors import InputError
 from music_ray.models import resolve_model
@@ -185,7 +185,7 @@ class EndpointEngine:
     async def _ask(self, route: str, fields: dict[str, Any], max_attempts: int | None = None) -> Completion:
         attempts = max_attempts or self.endpoint.max_attempts
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
+            retry=retry_if_exception_type(RetryableError),
             stop=stop_after_attempt(attempts),
             wait=self._seconds_to_wait,
             before_sleep=self._count_retry,
@@ -193,7 +193,7 @@ class EndpointEngine:
         )
         try:
             answer: Answer = await retrying(self._once, route, fields)
-        except TransientError as error:
+        except RetryableError as error:
             raise EndpointFailedError(f"{error} ({attempts} attempts)", error.reason) from None
         self._model, self._fingerprint = answer.model or self.config.model, answer.fingerprint
         self.accounts.add(answer.completion, self.endpoint)
@@ -208,8 +208,8 @@ class EndpointEngine:
                     answer = read_answer(await self._post(route, fields))
             except TimeoutError:
                 seconds = self.endpoint.timeout_seconds
-                raise TransientError(f"no answer within {seconds:g} s", "endpoint_timeout") from None
-            except TransientError as error:
+                raise RetryableError(f"no answer within {seconds:g} s", "endpoint_timeout") from None
+            except RetryableError as error:
                 if error.is_too_much:
                     limit.refused(begun_at, error.pause_seconds)
                 raise
@@ -229,7 +229,7 @@ class EndpointEngine:
         try:
             return json.loads(response.http_response.content)
         except ValueError as error:
-            raise TransientError(f"the answer is no JSON ({error})", "endpoint_malformed") from None
+            raise RetryableError(f"the answer is no JSON ({error})", "endpoint_malformed") from None
 
     def _meaning(self, error: Any) -> Exception:
         endpoint = self.endpoint
@@ -243,12 +243,12 @@ class EndpointEngine:
 
     def _seconds_to_wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
-        pause = failure.pause_seconds if isinstance(failure, TransientError) else 0.0
+        pause = failure.pause_seconds if isinstance(failure, RetryableError) else 0.0
         return max(pause, self._wait(state))
 
     def _count_retry(self, state: RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
-        if isinstance(failure, TransientError):
+        if isinstance(failure, RetryableError):
             self.accounts.retries[failure.reason] += 1
 
     def _session(self) -> AsyncOpenAI:

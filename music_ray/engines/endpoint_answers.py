@@ -31,7 +31,7 @@ _TOO_LONG = re.compile(
 _DETAIL_CHARACTERS = 400
 
 
-class TransientError(EndpointFailedError):
+class RetryableError(EndpointFailedError):
     """It may go better in a moment."""
 
     def __init__(
@@ -58,7 +58,7 @@ def read_answer(body: Any) -> Answer:
     """The answer in a JSON body of /chat/completions or /completions.
 
     Raises:
-        TransientError: no such body (endpoint_malformed).
+        RetryableError: no such body (endpoint_malformed).
         EndpointFailedError: it does not say how many tokens it took (usage_missing).
         RequestError: the endpoint's filter withheld the text (content_filter).
     """
@@ -70,13 +70,13 @@ def read_answer(body: Any) -> Answer:
         if not (isinstance(text, str) and isinstance(model, str) and isinstance(fingerprint, str)):
             raise TypeError("a text is not a string")
     except (TypeError, KeyError, IndexError, AttributeError):
-        raise TransientError(
+        raise RetryableError(
             f"the answer is no completion: {_shorten(str(body))}", "endpoint_malformed"
         ) from None
     if finish_reason == "content_filter":
         raise RequestError("the endpoint's content filter withheld the text", "content_filter")
     if finish_reason not in ("stop", "length"):
-        raise TransientError(f"the text ended for the reason {finish_reason!r}", "endpoint_malformed")
+        raise RetryableError(f"the text ended for the reason {finish_reason!r}", "endpoint_malformed")
     # Half of a character that JSON may hold (\\ud83d) fits into no file and no further request.
     text = text.encode("utf-8", "replace").decode("utf-8")
     return Answer(_with_usage(text, finish_reason, body.get("usage")), model, fingerprint)
@@ -105,17 +105,17 @@ def meaning(error: APIError, *, base_url: str, model: str, api_key_env: str, key
     """Which of our errors an exception of the client is; the key stands in none of them.
 
     Returns:
-        TransientError for what is worth another attempt, PromptTooLongError and RequestError for a
+        RetryableError for what is worth another attempt, PromptTooLongError and RequestError for a
         request that will never be answered, InputError for what the user must mend.
     """
     from openai import APIStatusError, APITimeoutError
 
     if isinstance(error, APITimeoutError):
-        return TransientError("no answer in time", "endpoint_timeout")
+        return RetryableError("no answer in time", "endpoint_timeout")
     if not isinstance(error, APIStatusError):
         cause = error.__cause__ or error
         detail = _shorten(f"{type(cause).__name__}: {cause}".replace(key, "***"))
-        return TransientError(f"no connection to {base_url}, or it broke ({detail})", "endpoint_unavailable")
+        return RetryableError(f"no connection to {base_url}, or it broke ({detail})", "endpoint_unavailable")
     status = error.status_code
     said = f"{status}: {_shorten(_said(error).replace(key, '***'))}"
     if status in (401, 403):
@@ -135,7 +135,7 @@ def meaning(error: APIError, *, base_url: str, model: str, api_key_env: str, key
     if status in _RETRIED or status >= 500:
         reason = "rate_limited" if status == 429 else "endpoint_unavailable"
         pause = retry_after(error.response.headers.get("retry-after"), time.time())
-        return TransientError(said, reason, pause_seconds=pause, is_too_much=status in _TOO_MUCH)
+        return RetryableError(said, reason, pause_seconds=pause, is_too_much=status in _TOO_MUCH)
     if error.code == "context_length_exceeded" or _TOO_LONG.search(said):
         return PromptTooLongError(said)
     return RequestError(said, "content_filter" if error.code == "content_filter" else "request_refused")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from music_ray.config import EndpointConfig
 from music_ray.engines.base import Completion, EndpointFailedError
-from music_ray.engines.endpoint_answers import TransientError, read_answer, retry_after
+from music_ray.engines.endpoint_answers import RetryableError, read_answer, retry_after
 from music_ray.engines.prices import cost
 from tests.engines.misbehaving import completion
 
@@ -47,7 +47,7 @@ def test_what_an_endpoint_may_leave_out() -> None:
 def test_an_answer_that_does_not_say_what_it_cost(usage: object) -> None:
     with pytest.raises(EndpointFailedError, match="what it cost is not known") as caught:
         read_answer(completion(CHAT) | {"usage": usage})
-    assert caught.value.reason == "usage_missing" and not isinstance(caught.value, TransientError)
+    assert caught.value.reason == "usage_missing" and not isinstance(caught.value, RetryableError)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_an_answer_that_does_not_say_what_it_cost(usage: object) -> None:
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_completion(body: object) -> None:
-    with pytest.raises(TransientError) as caught:
+    with pytest.raises(RetryableError) as caught:
         read_answer(body)
     assert caught.value.reason == "endpoint_malformed"
 
