@@ -28,8 +28,8 @@ SCRIPTED: dict[str, Any] = {
         "canary": {"seeds": 0},
     },
 }
-ROWS_IN_FLIGHT = 36
-"""Of all engines, about: five with 4 x 2 places."""
+ROWS_IN_FLIGHT = {"generate": 36, "vllm": 8}
+"""Of all engines, about, by scene: five with 4 x 2 places, and one."""
 VLLM: dict[str, Any] = {
     "engine": {
         "kind": "vllm",
