@@ -55,7 +55,7 @@ chaos: setup ## Kill nodes, workers and drivers at random for minutes, then coun
 	$(PY) -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (an hour)
-	$(PY) -m pytest -m "slow and faults" tests/chaos tests/generate tests/engines tests/reward tests/submit tests/security tests/test_placement.py tests/test_run_on_s3_faults.py
+	$(PY) -m pytest -m faults
 
 check: setup ## Lint with bandit's rules, formatting, types; what `make audit` finds as a warning
 	$(PY) -m ruff check .
