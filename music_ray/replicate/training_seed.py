@@ -52,6 +52,7 @@ def bring_to_outcomes(
                 scores = recipe.out / "scores" / f"{arm}-{seed}"
                 outcomes.write(arm, seed, score_suites(models[arm], outcomes.suites, scores, tools, SCORING))
                 clock.lap("scoring")
-    if pickers:
-        outcomes.write_picks(seed, compare_picks(recipe, models["A1"], models["A0"], seed))
-        clock.lap("best-of-N")
+        if pickers and pickers <= models.keys():  # at once: of another sitting their models may be gone
+            outcomes.write_picks(seed, compare_picks(recipe, models["A1"], models["A0"], seed))
+            clock.lap("best-of-N")
+            pickers = set()
