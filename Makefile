@@ -54,7 +54,7 @@ bench-memory: setup ## The memory that training takes beside what the plan says 
 chaos: setup ## Kill nodes, workers and drivers at random for minutes, then count; MINUTES=10 SEED=0 (40 minutes)
 	$(PY) -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (an hour or more)
+faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (50 minutes)
 	$(PY) -m pytest -m faults
 
 check: setup ## Lint with bandit's rules, formatting, types; what `make audit` finds as a warning
