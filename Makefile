@@ -51,7 +51,7 @@ bench-score: setup ## Scores by vLLM's pooling runner beside transformers (10 mi
 bench-memory: setup ## The memory that training takes beside what the plan says (10 minutes)
 	$(PY) -m music_ray.bench.memory
 
-chaos: setup ## Kill nodes, workers and drivers at random for minutes, then count; MINUTES=10 SEED=0 (40 minutes)
+chaos: setup ## Kill nodes, workers and drivers at random for minutes, then count; MINUTES=10 SEED=0 (30 minutes)
 	$(PY) -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (50 minutes)
