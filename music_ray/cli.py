@@ -334,13 +334,13 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the clean end
         _stop_ray()
         _fail("interrupted: the same command goes on from here", EXIT_INTERRUPTED)
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__ != "pyarrow.lib":
+            _fail_usage(error)
         from music_ray.storage import as_user_error
 
         meant = as_user_error(error)  # which raises the error itself where it is a bug
         _fail(str(meant), meant.exit_code)
-    except Exception as error:
-        _fail_usage(error)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

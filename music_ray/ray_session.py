@@ -28,8 +28,8 @@ def ensure_ray(config: RunConfig) -> None:
         EnvironmentLacksError: the cluster at the address can't be reached.
     """
     quieten_libraries()
-    address = config.ray.address or os.environ.get("RAY_ADDRESS")
-    if not address:
+    address = running_cluster(config)
+    if address is None:
         # Ray replaces 127.0.0.1 by the machine's own address and listens on all of its interfaces, unless
         # it is told that it makes no cluster; it reads that when it is imported.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -39,7 +39,7 @@ def ensure_ray(config: RunConfig) -> None:
 
     if ray.is_initialized():
         return
-    if address:
+    if address is not None:
         _connect(address, config.ray.worker_logs)
         return
     say("ray: starting a local Ray")
@@ -52,6 +52,15 @@ def ensure_ray(config: RunConfig) -> None:
         log_to_driver=config.ray.worker_logs,
         _node_ip_address="127.0.0.1",
     )
+
+
+def running_cluster(config: RunConfig) -> str | None:
+    """The address of the cluster that is to be used; None where music_ray starts a Ray of its own.
+
+    `local` is Ray's word for starting one, which would listen on all interfaces.
+    """
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    return None if not address or address == "local" else address
 
 
 def _connect(address: str, worker_logs: bool) -> None:

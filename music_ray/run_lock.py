@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 
 from music_ray.errors import RunFolderError, TransientError
 from music_ray.progress import say
-from music_ray.storage import open_input, put
+from music_ray.storage import STORE_ERRORS, open_input, put
 
 LEASE_SECONDS = 60.0
 """How long a lease lasts that nobody renews. Machines' clocks must agree within a few seconds."""
@@ -39,7 +39,9 @@ def lock_file(path: Path, folder: str) -> Iterator[None]:
     """Holds a local lock file.
 
     Raises:
-        RunFolderError: another process holds it (it is named).
+        TransientError: a process of another machine holds it (it is named): one that is gone holds it until
+            the file server notices, on NFS 90 seconds.
+        RunFolderError: another process of this machine does.
     """
     import fcntl
 
@@ -49,9 +51,10 @@ def lock_file(path: Path, folder: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            raise RunFolderError(
-                f"{folder} is in use by process {handle.read().strip() or '?'}: wait for it, "
-                "stop it, or give this run another name"
+            holder = handle.read().strip() or "?"
+            elsewhere = not holder.endswith(f" on {socket.gethostname()}") and holder != "?"
+            raise (TransientError if elsewhere else RunFolderError)(
+                f"{folder} is in use by process {holder}: wait for it, stop it, or give this run another name"
             ) from None
         handle.truncate(0)
         handle.write(_me())
@@ -98,7 +101,7 @@ class StoreLease:
         try:
             if self._read().get("token") == self._token:
                 self._fs.delete_file(self._path)
-        except OSError as error:  # how the command ended is what its user must hear, not this
+        except STORE_ERRORS as error:  # how the command ended is what its user must hear, not this
             say(f"{self._folder}: the lease could not be given back ({error}), it ends by itself")
 
     def _renew(self) -> None:
@@ -110,7 +113,7 @@ class StoreLease:
                     os.kill(os.getpid(), signal.SIGTERM)  # as Ctrl-C: nothing of this one is wanted any more
                     return
                 self._write()
-            except OSError as error:  # the next renewal tries again
+            except STORE_ERRORS as error:  # the next renewal tries again
                 say(f"{self._folder}: the lease could not be renewed ({error})")
 
     def _read(self) -> dict[str, Any]:

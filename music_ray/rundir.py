@@ -28,7 +28,7 @@ from music_ray.identity import identity_difference, identity_of, same_keys, same
 from music_ray.prompts import prompt_hash
 from music_ray.provenance import git_commit, versions
 from music_ray.run_lock import StoreLease, lock_file
-from music_ray.storage import below, is_of_store, move_folder, open_input, put, with_retries
+from music_ray.storage import below, delete_folder, is_of_store, move_folder, open_input, put, with_retries
 
 STAGES = ("seeds", "generate", "pairs", "mix", "train", "evaluate", "report")
 FOLDERS = {
@@ -155,7 +155,7 @@ class RunDir:
     def clear(self, *parts: str) -> None:
         """Removes a subfolder with all it holds, if it is there."""
         if self.exists(*parts):
-            self.fs.delete_dir(self.path(*parts))
+            delete_folder(self.fs, self.path(*parts))
 
     def set_aside(self, name: str, tag: str) -> str | None:
         """Renames a subfolder to `name-tag` (`name-tag-2`, …), so that nothing paid for is overwritten."""

@@ -5,6 +5,7 @@ Knows pyarrow's filesystems and their errors; it does not know what lies in a ru
 
 from __future__ import annotations
 
+import datetime
 import errno
 import functools
 import os
@@ -26,6 +27,8 @@ broken connection. The SDK waits 0, then 0.05, 0.1, 0.2, … 12.8 s before these
 ATTEMPTS = 6
 """How often what has cost money is written, a shard or a checkpoint: each time with all retries of its
 requests, and 0.5 to 7.5 s in between. An S3-compatible store may be away for almost three minutes."""
+RETRY_SECONDS = 60.0
+"""For how long a request to Google's store is made again. Its SDK would try for 15 minutes."""
 _PIECE_BYTES = 256 * 2**20
 """Of a large file so much is on its way at once: pyarrow copies all that it has not sent yet."""
 ANSWER_SECONDS = 30.0
@@ -39,7 +42,16 @@ _WAITING_IS_USELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 # A full or failing disk is not a bug of ours. pyarrow's object stores raise OSError without a number.
 _TROUBLE = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOTCONN)
 _REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID", "SIGNATURE_DOES_NOT_MATCH",
-            "EXPIRED_TOKEN", "ExpiredToken", "HTTP status 401", "HTTP status 403")  # fmt: skip
+            "EXPIRED_TOKEN", "ExpiredToken", "HTTP status 401", "HTTP status 403",
+            "Status(PERMISSION_DENIED", "Status(UNAUTHENTICATED")  # fmt: skip
+_GOOGLE = "google::cloud::Status("
+"""How every error of Google's SDK begins; the status follows."""
+_INTO_A_BUCKET = ("function=CreateResumableUpload", "function=InsertObject")
+"""Requests of Google's SDK that find nothing where there is no bucket, and need no object."""
+
+STORE_ERRORS = (OSError, pa.ArrowException)
+"""What a store raises. Of Google's, Arrow turns a status for which Python has no error (UNKNOWN, as of a
+connection that breaks while keys are fetched) into one of its own (apache/arrow issue 35318)."""
 
 Result = TypeVar("Result")
 
@@ -70,14 +82,18 @@ def parent_and_name(location: str) -> tuple[str, str]:
 
 
 def with_retries(fs: pafs.FileSystem) -> pafs.FileSystem:
-    """The same filesystem, on S3 with more patience than pyarrow's own, and with one PUT for a small file.
+    """The same filesystem with a patience of ours, and on S3 with one PUT for a small file.
 
-    pyarrow would open a multipart upload for every file: three requests, and what is left of it when the
-    writer dies is stored, and paid for, until somebody aborts it.
+    Google's SDK is given RETRY_SECONDS, unless the URI has a retry_limit_seconds. On S3 pyarrow would open a
+    multipart upload for every file: three requests, and what is left of it when the writer dies is stored,
+    and paid for, until somebody aborts it.
     """
-    if fs.type_name != "s3":
+    if fs.type_name not in ("s3", "gcs"):
         return fs
     settings = fs.__reduce__()[1][0]
+    if fs.type_name == "gcs":
+        limit = settings["retry_time_limit"] or datetime.timedelta(seconds=RETRY_SECONDS)
+        return pafs.GcsFileSystem(**settings | {"retry_time_limit": limit})
     retries = pafs.AwsDefaultS3RetryStrategy(max_attempts=REQUEST_RETRIES)
     ours = {"retry_strategy": retries, "request_timeout": ANSWER_SECONDS, "allow_delayed_open": True}
     return pafs.S3FileSystem(**settings | ours)
@@ -88,45 +104,53 @@ def patiently(write: Callable[[], object], what: str) -> None:
 
     Raises:
         OSError: that of the last attempt; of the first where waiting is useless, as on a full disk.
+        pa.ArrowException: that of the last attempt, where Google's SDK could not say what was wrong.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             write()
             return
-        except OSError as error:
-            if attempt == ATTEMPTS or error.errno in _WAITING_IS_USELESS:
+        except STORE_ERRORS as error:
+            if attempt == ATTEMPTS or getattr(error, "errno", None) in _WAITING_IS_USELESS:
                 raise
             say(f"{what}: attempt {attempt} of {ATTEMPTS} failed ({error}), trying again")
             time.sleep(min(2.0**attempt, 30.0) / 4)
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Whether an S3-compatible store said so: what is wrong is the store, and not the file."""
-    return "AWS Error" in str(error)
+    """Whether a store said so: what is wrong is the store, and not the file. A file that is not there is."""
+    said = str(error)
+    return "AWS Error" in said or (_GOOGLE in said and f"{_GOOGLE}NOT_FOUND" not in said)
 
 
-def as_user_error(error: OSError) -> MusicRayError:
+def as_user_error(error: BaseException) -> MusicRayError:
     """What trouble with a disk or a store means for the user; its text names the file and the operation.
 
     Raises:
-        OSError: the error itself, where it is none of storage but a bug.
+        BaseException: the error itself, where it is none of storage but a bug.
     """
-    if error.errno not in _TROUBLE:
-        raise error
     said = " ".join(str(error).split())
+    no_bucket = f"{_GOOGLE}NOT_FOUND" in said and any(word in said for word in _INTO_A_BUCKET)
+    if not no_bucket and not is_of_store(error) and getattr(error, "errno", -1) not in _TROUBLE:
+        raise error
     if any(word in said for word in _REFUSED):
         return EnvironmentLacksError(
-            f"{said}: the store refuses this process. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "give the machine a role, here and on all nodes, that may read, write, list and delete there"
+            f"{said}: the store refuses this process. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for "
+            "gs:// GOOGLE_APPLICATION_CREDENTIALS), or give the machine a role, here and on all nodes, that "
+            "may read, write, list and delete there"
         )
-    if "NO_SUCH_BUCKET" in said or "NoSuchBucket" in said:
+    if no_bucket or "NO_SUCH_BUCKET" in said or "NoSuchBucket" in said:
         return InputError(f"{said}: make the bucket first (music_ray makes none), or correct the URI")
     if is_of_store(error):
         return TransientError(
-            f"{said}; {REQUEST_RETRIES + 1} tries have failed. All that is finished is kept: once "
+            f"{said}; {_tries(said)} have failed. All that is finished is kept: once "
             "the store answers, the same command goes on"
         )
     return StageError(f"{said}: see to the disk or the store, then the same command goes on")
+
+
+def _tries(said: str) -> str:
+    return "all tries" if _GOOGLE in said else f"{REQUEST_RETRIES + 1} tries"
 
 
 # -- files, whole or not at all --------------------------------------------------------------------
@@ -181,13 +205,44 @@ def move_folder(fs: pafs.FileSystem, source: str, target: str) -> None:
         copy = target + info.path.strip("/")[len(source.strip("/")) :]
         if info.type != pafs.FileType.File:
             continue
-        if fs.type_name != "s3":  # where there are folders after all
+        if fs.type_name not in ("s3", "gcs"):  # where there are folders after all
             fs.create_dir(copy.rpartition("/")[0], recursive=True)
         if info.size > _COPIED_BYTES:
             _undisturbed(functools.partial(_copy_through, fs, info.path, copy))
         else:
             fs.copy_file(info.path, copy)
-    fs.delete_dir(source)
+    delete_folder(fs, source)
+
+
+def entries(fs: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+    """The files and folders directly in a folder; none where it is not there.
+
+    On Google's store Arrow lists no folder that has no object of its own, and music_ray makes none; so there
+    all below it is listed, and the folders are read off the names.
+    """
+    if fs.type_name != "gcs":
+        return fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    base = folder.rstrip("/")
+    found: dict[str, pafs.FileInfo] = {}
+    for info in fs.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True)):
+        name, below_it, _ = info.path[len(base) + 1 :].partition("/")
+        found[name] = pafs.FileInfo(f"{base}/{name}", pafs.FileType.Directory) if below_it else info
+    return list(found.values())
+
+
+def delete_folder(fs: pafs.FileSystem, path: str) -> None:
+    """Removes a folder with all it holds.
+
+    Raises:
+        OSError: something of it is still there.
+    """
+    try:
+        fs.delete_dir(path)
+    except FileNotFoundError:
+        # On Google's store Arrow removes what lies there and then an object that would stand for the folder
+        # itself. Only its own create_dir makes one; without it Arrow fails when all is done.
+        if fs.type_name != "gcs" or fs.get_file_info(path).type != pafs.FileType.NotFound:
+            raise
 
 
 def _copy_through(fs: pafs.FileSystem, source: str, target: str) -> None:

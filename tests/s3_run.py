@@ -13,8 +13,12 @@ from tests.reward.conftest import NUMBERS
 
 
 def write_data(port: int, num_pairs: int) -> str:
-    """Preference pairs in the store; the URI of the file."""
-    uri = uri_of(port, "bucket/data/pairs.jsonl")
+    """Preference pairs in the S3 store; the URI of the file."""
+    return write_pairs(uri_of(port, "bucket/data/pairs.jsonl"), num_pairs)
+
+
+def write_pairs(uri: str, num_pairs: int) -> str:
+    """Preference pairs at that place of any store; the same URI."""
     lines = []
     for number in range(num_pairs):
         opening = [{"role": "user", "content": f"Please tell me about topic {number}."}]

@@ -168,6 +168,8 @@ def test_names_that_are_no_paths_stay(tmp_path: Path, monkeypatch: pytest.Monkey
 
 _LOCAL_RAY = """
 import json, os, sys
+if sys.argv[1:]:
+    os.environ["RAY_ADDRESS"] = sys.argv[1]
 from music_ray.config.load import resolve_config
 from music_ray.ray_session import ensure_ray
 config = resolve_config({"name": "r", "ray": {"num_cpus": 1, "object_store_gib": 0.1}})
@@ -205,11 +207,12 @@ else:
 
 
 @pytest.mark.slow
-def test_a_local_ray_listens_here_alone_and_asks_for_a_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", [[], ["local"]])  # the second is Ray's own word for it
+def test_a_local_ray_listens_here_alone_and_asks_for_a_token(tmp_path: Path, address: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment["HOME"] = str(tmp_path)
     local = subprocess.Popen(
-        [sys.executable, "-c", _LOCAL_RAY],
+        [sys.executable, "-c", _LOCAL_RAY, *address],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     try:

@@ -15,7 +15,7 @@ import pytest
 
 from music_ray.config import RunConfig
 from music_ray.config.load import apply_overrides, load_config, resolve_config
-from music_ray.errors import InputError, RunFolderError
+from music_ray.errors import InputError, RunFolderError, TransientError
 from music_ray.rundir import EXCLUDED, FOLDERS, STAGES, RunDir, digest_ids, open_filesystem
 from music_ray.schema import SCHEMA_VERSION, SEED_SCHEMA, SeedContext, to_table
 
@@ -384,6 +384,11 @@ def test_a_second_driver_is_refused_until_the_first_is_killed(
         f"{tmp_path}/r is in use by process {holder.pid} on {host}: wait for it, stop it, or give this run "
         "another name"
     )
+    # On a shared disk a machine that is gone holds its lock until the file server notices: that passes.
+    (tmp_path / "r" / ".lock").write_text("7 on another-machine")
+    with pytest.raises(TransientError, match="r is in use by process 7 on another-machine: wait") as held:
+        run.lock().__enter__()
+    assert held.value.exit_code == 75
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with run.lock():

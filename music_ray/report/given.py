@@ -19,7 +19,7 @@ from music_ray.errors import InputError
 from music_ray.public import public_place
 from music_ray.report.jsonlines import read_object
 from music_ray.rundir import RunDir
-from music_ray.storage import parent_and_name
+from music_ray.storage import entries, parent_and_name
 
 OWN = "evaluations"
 """Folder of the run below which every evaluation is taken."""
@@ -76,8 +76,7 @@ def remember(run: RunDir, folders: Sequence[str]) -> None:
 
 
 def _own(run: RunDir) -> list[Place]:
-    selector = pafs.FileSelector(run.path(OWN), allow_not_found=True)
-    infos = run.fs.get_file_info(selector)
+    infos = entries(run.fs, run.path(OWN))
     names = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
     kept = [name for name in names if not name.startswith((".", "_"))]
     found = [Place(run.display(OWN, name), _open(run.display(OWN, name))) for name in kept]

@@ -12,6 +12,7 @@ from typing import Any
 
 from music_ray.errors import RunFolderError
 from music_ray.rundir import RunDir
+from music_ray.storage import entries
 
 FORMAT = 1
 _INDEX_KEYS = {"format", "step", "seed", "pairs_per_step", "fingerprint", "world_size", "parameters"}
@@ -81,8 +82,5 @@ def rank_file(rank: int) -> str:
 
 def all_steps(run: RunDir) -> list[int]:
     """Steps of all checkpoint folders, those that were not finished too, ascending."""
-    import pyarrow.fs as pafs
-
-    selector = pafs.FileSelector(run.path("checkpoints"), allow_not_found=True)
-    names = [info.base_name for info in run.fs.get_file_info(selector)]
+    names = [info.base_name for info in entries(run.fs, run.path("checkpoints"))]
     return sorted(int(found[1]) for name in names if (found := re.fullmatch(r"step-(\d+)", name)))

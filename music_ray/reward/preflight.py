@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from music_ray.memory.fitting import gib, gpu_refusal, machine_refusal
 from music_ray.memory.gpus import Gpu, configured_gpu
 from music_ray.memory.model_size import model_size
 from music_ray.memory.training import bytes_per_weight
+from music_ray.ray_session import running_cluster
 from music_ray.reward.data import PairTokens
 from music_ray.reward.token_file import TokenFile
 from music_ray.rundir import RunDir
@@ -81,7 +81,7 @@ def check_memory(run: RunDir, model: str, pairs: PairTokens) -> None:
     train = run.config.train
     if train.use_gpu:
         check_gpu(train, model, pairs, configured_gpu(run.config.costs))
-    elif not (run.config.ray.address or os.environ.get("RAY_ADDRESS")):
+    elif running_cluster(run.config) is None:
         size = model_size(model, train.revision)
         available = psutil.virtual_memory().available
         if size is not None and (problem := machine_refusal(size, as_long_as(train, pairs), available)):

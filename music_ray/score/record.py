@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pyarrow.fs as pafs
-
 from music_ray.errors import RunFolderError
 from music_ray.rundir import RunDir
+from music_ray.storage import entries
 
 FILE = "score.json"
 _LOCKS = ("lock.json",)
@@ -66,8 +65,7 @@ def check_folder(run: RunDir, made_from: dict[str, str]) -> None:
 
 
 def _check_empty(run: RunDir) -> None:
-    there = run.fs.get_file_info(pafs.FileSelector(run.path(), allow_not_found=True))
-    names = sorted(info.base_name for info in there)
+    names = sorted(info.base_name for info in entries(run.fs, run.path()))
     others = [name for name in names if not name.startswith(".") and name not in _LOCKS]
     if others:
         raise RunFolderError(f"{run.display()} holds {others[0]} and no {FILE}: name a new folder with --out")

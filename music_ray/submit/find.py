@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from music_ray.config import RunConfig
 from music_ray.config.load import load_config, resolve_config
-from music_ray.errors import InputError
+from music_ray.errors import ConfigError, InputError
 from music_ray.submit.cluster import Cluster
 from music_ray.submit.job import Job, jobs_of_run, newest_first
 from music_ray.submit.request import run_location
@@ -73,4 +75,11 @@ def _run_of(job: Job) -> RunConfig | None:
     if job.run is None:
         return None
     place, slash, name = job.run.rpartition("/")
-    return resolve_config({"name": name, "runs_dir": place or slash})
+    run = resolve_config({"name": name, "runs_dir": place or slash})
+    # job.run is without the options of a URI, such as the endpoint of a store that is not Amazon's.
+    with contextlib.suppress(ValueError, ConfigError):  # anybody's command, with quotes or values of its own
+        given = [word for word in shlex.split(job.command) if word.startswith("runs_dir=")]
+        full = resolve_config({"name": name, "runs_dir": given[-1].partition("=")[2]}) if given else run
+        if run_location(full) == job.run:
+            return full
+    return run

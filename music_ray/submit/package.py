@@ -19,7 +19,7 @@ EXCLUDES = (
     *(".git", ".venv", "venv", "__pycache__", "*.egg-info", "node_modules"),
     *(".cache", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
     *("/runs", "/evaluations", "/wandb"),
-    *(".env", ".netrc"),
+    *(".env", ".env.*", ".envrc", ".netrc", "/.aws"),
 )
 """Never sent, in the words of .gitignore, whether or not a .gitignore names it: other machines' packages,
 caches, results, and files that hold secrets by custom."""

@@ -32,7 +32,12 @@ def stop_command(what: str, overrides: Sequence[str], address: str | None) -> No
     active = [job for job in found.jobs if job.is_active]
     if not active:
         last = f"; {found.jobs[0].id} is {found.jobs[0].state}" if found.jobs else ""
-        raise InputError(f"no job of {what} is running on {cluster.name}{last}: look with `music-ray status`")
+        again = ""
+        if found.jobs and found.jobs[0].is_lost:
+            again = ". A `submit --resubmit` that follows it will submit again: end that by Ctrl-C"
+        raise InputError(
+            f"no job of {what} is running on {cluster.name}{last}: look with `music-ray status`{again}"
+        )
     for job in active:
         cluster.stop(job.id)
         say(f"{job.id}: asked to stop")
@@ -46,6 +51,11 @@ def _wait_for_end(cluster: Cluster, job_id: str) -> str:
     until = time.monotonic() + STOP_SECONDS
     while (job := cluster.job(job_id)) is not None and job.is_active:
         if time.monotonic() > until:
+            if job.state == "PENDING":
+                raise StageError(
+                    f"{job_id} was asked to stop, but Ray can't do that before it has found a place for the "
+                    "driver (--driver-cpus): it ends once there is one, or after Ray's 15 minutes without"
+                )
             raise StageError(
                 f"{job_id} was asked to stop, and still runs after {duration(STOP_SECONDS)}: look with "
                 f"`music-ray status {shlex.quote(job_id)}`, and stop it again"

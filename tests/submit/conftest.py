@@ -45,6 +45,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ".venv/bin/python": "x",
         "src/__pycache__/model.pyc": "x",
         ".env": "SECRET=1",
+        ".env.production": "SECRET=1",
+        ".envrc": "export SECRET=1",
+        ".aws/credentials": "SECRET=1",
         "runs/a/manifest.json": "{}",
         "docs/runs/page.md": "x",
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from music_ray import cli
+from music_ray.submit.cluster import Cluster
+from music_ray.submit.find import find
 from tests.submit.job_server import JobServer
 
 RUN = "s3://bucket/runs/a"
@@ -242,6 +244,35 @@ def test_stop_waits_for_the_end(call, server: JobServer, shared, tmp_path) -> No
         f"music-ray: no job of configs/a.yaml is running on {server.address}; music-ray-a-1 is STOPPED: look "
         "with `music-ray status`\n",
     )
+
+
+def test_stop_names_the_follower_that_would_submit_again(call, server: JobServer) -> None:
+    server.add("music-ray-a-1", RUN).end("FAILED", exit_code=75)
+    code, _, err = call("stop", "music-ray-a-1", "--address", server.address)
+    assert code == 2
+    assert err.endswith(
+        "; music-ray-a-1 is FAILED: look with `music-ray status`. A `submit --resubmit` that follows it will "
+        "submit again: end that by Ctrl-C\n"
+    )
+
+
+def test_a_job_without_a_place_cannot_be_stopped(call, server: JobServer, monkeypatch) -> None:
+    monkeypatch.setattr("music_ray.submit.stop.STOP_SECONDS", 0.1)
+    server.stop_takes_effect = False
+    server.add("music-ray-a-1", RUN, state="PENDING")
+    code, _, err = call("stop", "music-ray-a-1", "--address", server.address)
+    assert code == 3 and "Ray can't do that before it has found a place for the driver" in err
+
+
+def test_a_job_s_run_is_found_with_the_options_of_its_store(server: JobServer) -> None:
+    """Without its endpoint Amazon would be asked, with the other store's keys."""
+    place = "s3://bucket/runs?endpoint_override=127.0.0.1:9000&scheme=http"
+    server.add("music-ray-a-1", "s3://bucket/runs/a", f"python -m music_ray run a.yaml 'runs_dir={place}'")
+    server.add("music-ray-a-2", "s3://bucket/runs/a", "music-ray run a.yaml runs_dir=s3://other/runs 'open")
+    cluster = Cluster(server.address)
+    assert [find(f"music-ray-a-{number}", [], cluster).run.runs_dir for number in (1, 2)] == [
+        place, "s3://bucket/runs",
+    ]  # fmt: skip
 
 
 def test_stop_says_how_long_an_object_store_is_held(call, server: JobServer) -> None:

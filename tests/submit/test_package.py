@@ -31,7 +31,8 @@ def test_the_same_files_as_rays_own_upload_but_for_our_excludes(checkout: Path, 
     target = tmp_path / "rays.zip"
     create_package(str(checkout), target, include_gitignore=True, excludes=get_runtime_env_default_excludes())
     names = {name for name in zipfile.ZipFile(target).namelist() if not name.endswith("/")}
-    assert names - set(find_package(checkout).files) == {".env", "runs/a/manifest.json"}
+    secrets = {".env", ".env.production", ".envrc", ".aws/credentials"}
+    assert names - set(find_package(checkout).files) == {*secrets, "runs/a/manifest.json"}
     assert set(find_package(checkout).files) <= names
 
 

@@ -31,6 +31,7 @@ from music_ray.generate.export.formats import (
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.progress import say
 from music_ray.rundir import RunDir, open_filesystem
+from music_ray.storage import entries
 
 FOLDER = "export"
 """Where exported folders lie in the run folder."""
@@ -129,7 +130,7 @@ def _check_target(place: RunDir, name: str, format: Format, shown: str) -> None:
         return
     if info.type == pafs.FileType.File:
         raise InputError(f"{shown} is a file: {remedy}")
-    inside = place.fs.get_file_info(pafs.FileSelector(place.path(name)))
+    inside = entries(place.fs, place.path(name))
     names = sorted(one.base_name for one in inside if not one.base_name.startswith("."))
     data = [path for path in place.parquet_files(name) if fnmatch(path, f"*/{name}/train-*.parquet")]
     if names and not data:
