@@ -32,20 +32,21 @@ def aws_server() -> Iterator[int]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port, server)
+        wait_for(port, server, "moto's server")
         yield port
     finally:
         server.kill()
         server.wait()
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes], name: str) -> None:
+    """Returns when something listens on the port."""
     until = time.monotonic() + 120
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            assert server.poll() is None, f"moto's server ended with {server.returncode}"
-            assert time.monotonic() < until, "moto's server does not answer"
+            assert server.poll() is None, f"{name} ended with {server.returncode}"
+            assert time.monotonic() < until, f"{name} does not answer"
             time.sleep(0.1)

@@ -7,13 +7,14 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.aws_server import wait_for
 
 # By itself it answers one request at a time: one whose answer is being read would hold up all others.
 _PROGRAM = """
@@ -36,7 +37,7 @@ def gcs_server(folder: Path) -> Iterator[int]:
     command += ["--in-memory", "--default-bucket", "bucket"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port, server)
+        wait_for(port, server, "the emulator")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(write_key(folder / "key.json")))
             yield port
@@ -73,15 +74,3 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert server.poll() is None, f"the emulator ended with {server.returncode}"
-            assert time.monotonic() < until, "the emulator does not answer"
-            time.sleep(0.1)
