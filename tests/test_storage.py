@@ -303,4 +303,4 @@ def test_the_sdk_waits_as_long_as_is_said(store):
     started = time.monotonic()
     threading.Timer(1.0, lambda: setattr(store, "always", "")).start()
     storage.put(fs, f"{path}/a", b"1")  # away for a second: tries at 0, 0, 0.05, 0.15, 0.35, 0.75, 1.55 s
-    assert 1.0 < time.monotonic() - started < 5.0
+    assert 1.0 < time.monotonic() - started < 10.0

@@ -144,7 +144,7 @@ def test_retry_after_is_honoured_and_holds_the_others_up(server, make_endpoint) 
         return time.monotonic() - started, other
 
     first, other = asyncio.run(two())
-    assert 1.0 <= first < 1.6 and 1.0 <= other < 1.6
+    assert 1.0 <= first < 4.0 and 1.0 <= other < 4.0
 
 
 def test_retry_after_as_a_date(server, make_endpoint) -> None:
@@ -153,7 +153,7 @@ def test_retry_after_as_a_date(server, make_endpoint) -> None:
     server.script.append(refusing(503, headers={"Retry-After": date}))
     started = time.monotonic()
     ask(engine)
-    assert 0.9 <= time.monotonic() - started <= 2.6
+    assert 0.9 <= time.monotonic() - started <= 6.0
 
 
 # -- what does not go by ---------------------------------------------------------------------------

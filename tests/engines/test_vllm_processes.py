@@ -65,7 +65,7 @@ def killed(engine: VllmEngine, victim: psutil.Process) -> None:
     began = time.monotonic()
     with pytest.raises(EngineDeadError):
         asyncio.run(asyncio.wait_for(engine.generate(question(99), SHORT, 1), timeout=20))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     engine.close()
     gone_in_time(ours)
 
