@@ -26,7 +26,7 @@ replicate-ablations: setup ## What the paper leaves open, one change each, into 
 miniature-lm: setup ## Train the miniature's language model anew, over its weights in the package
 	$(PY) -m music_ray.miniature.train_lm --out music_ray/miniature/weights
 
-# Tests that want a GPU, or that kill workers for minutes, are asked for by name: pytest -m faults
+# Tests that want a GPU, or that take minutes (most kill something), are asked for by name: pytest -m faults
 test: setup ## Run the tests, the slow ones included
 	$(PY) -m pytest -m "not gpu and not faults" --durations=15
 
@@ -54,7 +54,7 @@ bench-memory: setup ## The memory that training takes beside what the plan says 
 chaos: setup ## Kill nodes, workers and drivers at random for minutes, then count; MINUTES=10 SEED=0 (30 minutes)
 	$(PY) -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-faults: setup ## Kill drivers, actors, engines and nodes for real, and count rows (50 minutes)
+faults: setup ## The tests that take minutes: kill drivers, actors and nodes for real, count rows (an hour)
 	$(PY) -m pytest -m faults
 
 check: setup ## Lint with bandit's rules, formatting, types; what `make audit` finds as a warning

@@ -42,6 +42,7 @@ def test_ratios_are_to_the_fastest_of_trl_in_each_round() -> None:
     assert told["memory_over_smallest_trl"] == 1.5
 
 
+@pytest.mark.faults  # breaks nothing, but takes its minutes
 @pytest.mark.slow
 def test_losses_are_those_of_trls_reward_trainer(tmp_path: Path) -> None:
     """TRL is an implementation that knows nothing of packs, shared prefixes or ZeRO-3."""

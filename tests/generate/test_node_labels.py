@@ -100,6 +100,7 @@ def asked_of_the_autoscaler(address: str) -> set[tuple[str, ...]]:
     }
 
 
+@pytest.mark.faults  # breaks nothing, but takes its minutes
 def test_engines_are_on_labelled_nodes_alone_and_more_are_asked_for_there(cluster, tmp_path) -> None:
     faulty = labelled_run(tmp_path, LABELS)
     assert start(faulty, "seeds", cluster.address).wait(timeout=200) == 0

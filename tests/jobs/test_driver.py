@@ -66,7 +66,7 @@ def outcome(run):
     return {row["id"]: (row["status"], row["reason"]) for row in rows}
 
 
-@pytest.mark.parametrize("how", ["declared", "killed"])
+@pytest.mark.parametrize("how", ["declared", pytest.param("killed", marks=pytest.mark.faults)])
 def test_the_one_row_that_kills_engines_is_found_and_all_others_come_out(ray_up, tmp_path, how):
     run = run_of(tmp_path, 40)
     go(run, deadly=[17], how=how, total=40)
@@ -108,6 +108,7 @@ def test_an_engine_that_does_not_join_one_at_work_is_tried_again(ray_up, tmp_pat
     assert starts() == 3
 
 
+@pytest.mark.faults
 def test_an_engine_that_does_not_come_up_again_after_its_death_is_tried_again(ray_up, tmp_path):
     """Its tasks wait for it: Ray Data gives none of them to another engine."""
     run = run_of(tmp_path, 40)
@@ -117,6 +118,7 @@ def test_an_engine_that_does_not_come_up_again_after_its_death_is_tried_again(ra
     assert starts() == 4
 
 
+@pytest.mark.faults
 def test_engines_that_do_not_start_again_time_after_time_end_the_job(ray_up, tmp_path):
     run = run_of(tmp_path, 40)
     folder, starts = starts_of(tmp_path)

@@ -81,7 +81,7 @@ def test_a_process_that_breaks_down_is_a_stage_error(
         run_at_once({"one": a_run(tmp_path, "one", data)}, ["seeds"], 1)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_ctrl_c_stops_all_of_them_and_they_go_on(tmp_path: Path, data: Path) -> None:
     configs = {name: a_run(tmp_path, name, data) for name in ("one", "two")}
     for name, config in configs.items():

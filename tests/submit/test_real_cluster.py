@@ -167,6 +167,7 @@ def test_a_users_mistake_that_only_the_job_can_see_ends_with_2(client: Client) -
     assert err == "music-ray: job music-ray-other-1 has failed with exit code 2: its log says why\n"
 
 
+@pytest.mark.faults
 def test_a_run_that_is_killed_and_stopped_goes_on_and_makes_nothing_twice(client: Client) -> None:
     if not client.run.is_finished("seeds"):
         assert client.call("submit", "job.yaml", "--stage", "seeds")[0] == 0
