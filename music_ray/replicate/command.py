@@ -105,7 +105,9 @@ def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
                 right[arm][name].append(values)
         if recipe.scale.best_of_n_prompts:
             picks.append(outcomes.read_picks(seed))
-        # After every training seed: a replication of hours tells what it has.
+        if seed + 1 < recipe.scale.seeds and outcomes.complete(files, seed + 1):
+            continue
+        # After every training seed that was not known: a replication of hours tells what it has.
         stacked = {
             arm: {name: np.stack(rows) for name, rows in found.items()} for arm, found in right.items()
         }

@@ -67,6 +67,10 @@ class Outcomes:
         """Whether a trained arm's outcome is there."""
         return self._of_arm(arm, seed).exists()
 
+    def complete(self, arms: Iterable[str], seed: int) -> bool:
+        """Whether the outcomes of all these arms are there, of one training seed."""
+        return all(self.has(arm, seed) for arm in arms)
+
     def has_picks(self, seed: int) -> bool:
         """Whether best-of-N of a training seed is there."""
         return self._of_picks(seed).exists()

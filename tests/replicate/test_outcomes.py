@@ -51,6 +51,7 @@ def test_an_outcome_comes_back_in_the_suites_order(tmp_path: Path, suites: Suite
     outcomes.write("A1", 3, RIGHT)
     assert [one.name for one in (tmp_path / "outcomes").iterdir()] == ["A1-3.parquet"]
     assert [outcomes.has("A1", 3), outcomes.has("A0", 3), outcomes.has("A1", 2)] == [True, False, False]
+    assert [outcomes.complete(arms, 3) for arms in (["A1"], ["A0", "A1"])] == [True, False]
     found = outcomes.read("A1", 3)
     assert {suite: values.tolist() for suite, values in found.items()} == {
         "S1": [True, False, True], "S2": [False, True],
