@@ -295,6 +295,11 @@ def check_version(schema: pa.Schema, path: str) -> None:
         )
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written to a file: JSON can escape half of a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def content_id(value: Any) -> int:
     """A 63-bit hash of any JSON value, the same on every machine: ids, splits, per-request seeds."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -35,6 +35,13 @@ def with_scores(card: str, results: dict[str, Any]) -> str:
     return f"{card.rstrip()}\n\n{section}\n"
 
 
+def _margin(overall: dict[str, Any]) -> str:
+    if overall["mean_margin"] is None:
+        return "not known"
+    low, high = overall["mean_margin_low"], overall["mean_margin_high"]
+    return f"{overall['mean_margin']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def _scores(results: dict[str, Any]) -> str:
     rows = [
         [
@@ -42,8 +49,7 @@ def _scores(results: dict[str, Any]) -> str:
             model,
             f"{overall['num_pairs']:,}",
             f"{overall['accuracy']:.3f} [{overall['accuracy_low']:.3f}, {overall['accuracy_high']:.3f}]",
-            f"{overall['mean_margin']:+.3f} [{overall['mean_margin_low']:+.3f}, "
-            f"{overall['mean_margin_high']:+.3f}]",
+            _margin(overall),
         ]
         for suite, found in results["suites"].items()
         for model, numbers in found["models"].items()

@@ -42,9 +42,10 @@ class BestOfNConfig(Section):
     written to their end, and it picks one of them."""
 
     checker: str | None = None
-    """Says exactly how good a conversation is: gsm8k (is the last number of the final reply the prompt's
-    `answer`?), or `module:function` with (messages, answer) → a number, larger being better, or None where
-    it can't say. It judges beside the judge, and makes an oracle that picks what it likes best."""
+    """Says exactly how good a conversation is: gsm8k (is the last number of the final reply, or one that
+    stands alone behind `####`, the prompt's `answer`?), or `module:function` with (messages, answer) → a
+    number, larger being better, or None where it can't say. It judges beside the judge, and makes an oracle
+    that picks what it likes best."""
 
     judge: AskedJudge = Field(default=AskedJudge(), json_schema_extra=FREE)
     """Compares what two models picked."""

@@ -18,6 +18,8 @@ from music_ray.evaluate.stats import Resampling, bootstrap_mean
 CHOSEN, REJECTED, TIE, INVALID = "chosen", "rejected", "tie", "invalid"
 OUTCOMES = (CHOSEN, REJECTED, TIE, INVALID)
 """What a judge can have said of a pair."""
+_MUTE = 2
+"""Beside the signs: the model has no score for a side."""
 _SIGNS = {CHOSEN: 1, REJECTED: -1, TIE: 0}
 
 
@@ -78,13 +80,15 @@ def _signs(outcomes: np.ndarray) -> np.ndarray:
 
 
 def _kappa(scores: np.ndarray, outcomes: np.ndarray) -> float | None:
-    """Over pairs that have a verdict and either an order of scores or a tie; both orders of each."""
+    """Over pairs that have a verdict, both orders of each. Where the model says nothing is a category of its
+    own, in which the judge has no pair: left out, it would help the model that can't read a pair."""
     from sklearn.metrics import cohen_kappa_score
 
     said = outcomes != INVALID
-    used = said & (is_tie(scores) | (_preferences(scores) != 0))
-    model, judge = _preferences(scores)[used], _signs(outcomes[used])
-    if not np.any(model) and not np.any(judge):
+    mute = ~is_tie(scores[said]) & (_preferences(scores[said]) == 0)
+    model, judge = _preferences(scores[said]), _signs(outcomes[said])
+    if not np.any(model) and not np.any(judge) and not np.any(mute):
         return None  # nothing but ties, or nothing at all: chance alone agrees on everything
-    found = cohen_kappa_score(np.concatenate([model, -model]), np.concatenate([judge, -judge]))
+    orders = [np.where(mute, _MUTE, one) for one in (model, -model)]
+    found = cohen_kappa_score(np.concatenate(orders), np.concatenate([judge, -judge]))
     return float(found) if np.isfinite(found) else None

@@ -23,7 +23,7 @@ from music_ray.evaluate.sensitivity import measure, spoil_sets
 from music_ray.evaluate.sides import Model, Scored, Sides, Tools, score_sides
 from music_ray.evaluate.stats import Resampling
 from music_ray.evaluate.summary import Found, Suite, rewardbench_of, summarise
-from music_ray.evaluate.verdicts import Verdicts, match, read_verdicts, up_to_turn
+from music_ray.evaluate.verdicts import Verdicts, check_apart, match, read_verdicts, up_to_turn
 from music_ray.progress import say
 from music_ray.provenance import versions
 from music_ray.public import public_place, without_credentials
@@ -79,7 +79,10 @@ def evaluate_models(
         "confidence": config.confidence,
         "bootstrap_samples": config.bootstrap_samples,
         "seed": run.config.seed,
-        "models": [asdict(one) | {"folder": public_place(one.folder)} for one in named],
+        "models": [
+            asdict(one) | {"folder": public_place(one.folder), "scorer": scored[one.name][0].whole.scorer}
+            for one in named
+        ],
         "verdicts": told,
         "pair_sets": [
             summarise(suite, {name: found[index] for name, found in scored.items()}, resampling)
@@ -125,6 +128,7 @@ def _open_models(names: Sequence[str], run: RunDir, tools: Tools) -> list[Model]
 def _with_verdicts(suites: list[Suite], place: str) -> tuple[list[Suite], dict[str, Any]]:
     """The sets with the verdicts on their pairs, and what evaluation.json says of the verdicts."""
     verdicts: Verdicts = read_verdicts(place)
+    check_apart(verdicts, [one.pairs for one in suites])
     found = [Suite(one.pairs, one.facts, match(verdicts, one.pairs)) for one in suites]
     matched = sum(len(one.judged) for one in found)
     if not matched:

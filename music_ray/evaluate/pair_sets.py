@@ -21,7 +21,14 @@ from music_ray.data_files import SUFFIXES, RawRow, file_rows, find_files, naming
 from music_ray.errors import InputError
 from music_ray.evaluate.accuracy import PairFacts
 from music_ray.evaluate.rewardbench import NOT_AVERAGED, PRIOR_SETS
-from music_ray.schema import Message, content_id, conversation_hash, count_user_turns, first_difference
+from music_ray.schema import (
+    Message,
+    content_id,
+    conversation_hash,
+    count_user_turns,
+    first_difference,
+    is_utf8,
+)
 
 HubRows = Callable[[str, str | None, str, str], Iterator[RawRow]]
 """Rows of a data set of the hub: (id, revision, split, what names it on the command line)."""
@@ -229,12 +236,31 @@ def _side(name: str, value: Any, opening: list[Message]) -> list[Message]:
             raise _NoPair("wrong_type", f"`{name}` is text, and there is no `prompt` that it replies to")
         found = [*opening, Message(role="assistant", content=_utf8(name, value))]
     else:
-        found = _messages(name, value)
-        if opening and found[: len(opening)] != opening:
-            found = [*opening, *found]
+        found = _joined(name, _messages(name, value), opening)
     if not count_user_turns(found):
         raise _NoPair("no_user_message", f"`{name}` has no message of the user")
     return fold_system(found)
+
+
+def _joined(name: str, found: list[Message], opening: list[Message]) -> list[Message]:
+    """A side behind its prompt, unless it holds the prompt: many sets name the last question of a whole
+    conversation beside it, with or without the system's message."""
+    if not opening or found[0]["role"] == "assistant":
+        return [*opening, *found]
+    if opening[-1]["role"] == "assistant" and found[: len(opening)] != opening:
+        return [*opening, *found]
+    if opening[0]["role"] == "system" and found[0]["role"] == "user":
+        found = [opening[0], *found]
+    folded, wanted = fold_system(found), fold_system(opening)
+    for messages, part in ((found, opening), (folded, wanted), (folded, wanted[-1:])):
+        if any(messages[at : at + len(part)] == part for at in range(len(messages))):
+            return found
+    if any(one["role"] == "user" and one["content"].endswith(wanted[-1]["content"]) for one in folded):
+        return found
+    raise _NoPair(
+        "prompt_not_in_side",
+        f"`{name}` begins with a message of the {found[0]['role']} and does not hold the `prompt`",
+    )
 
 
 def _messages(name: str, value: Any) -> list[Message]:
@@ -254,6 +280,6 @@ def _message(where: str, value: Any) -> Message:
 
 def _utf8(where: str, text: str) -> str:
     """JSON can escape half of a character, which no file could hold."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_utf8(text):
         raise _NoPair("not_utf8", f"{where} holds half of a surrogate pair")
     return text

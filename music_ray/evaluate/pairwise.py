@@ -118,7 +118,7 @@ def evaluate_here(run: RunDir) -> dict[str, Any]:
         "models": ["trained", "untrained"],
         "suites": results,
     }
-    run.write_text(json.dumps(written, indent=2) + "\n", "evals", "pairwise.json")
+    run.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n", "evals", "pairwise.json")
     _add_to_card(run, written)
     for suite, result in results.items():
         _say_result(suite, result, config.confidence)
@@ -267,9 +267,22 @@ def _comparisons(
     ]
 
 
-def _mean_margin(margins: np.ndarray, contexts: np.ndarray, resampling: Resampling) -> dict[str, float]:
-    found = bootstrap_mean(margins, contexts, resampling)
+def _mean_margin(
+    margins: np.ndarray, contexts: np.ndarray, resampling: Resampling
+) -> dict[str, float | None]:
+    """Over the pairs whose scores are numbers; None where there is none."""
+    known = np.isfinite(margins)
+    if not known.any():
+        return dict.fromkeys(("mean_margin", "mean_margin_low", "mean_margin_high"))
+    found = bootstrap_mean(margins[known], contexts[known], resampling)
     return {"mean_margin": found.value, "mean_margin_low": found.low, "mean_margin_high": found.high}
+
+
+def _margin_in_words(overall: dict[str, Any]) -> str:
+    if overall["mean_margin"] is None:
+        return "no margin, for no pair has two scores that are numbers"
+    low, high = overall["mean_margin_low"], overall["mean_margin_high"]
+    return f"mean margin {overall['mean_margin']:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _say_result(suite: str, result: dict[str, Any], confidence: float) -> None:
@@ -277,9 +290,8 @@ def _say_result(suite: str, result: dict[str, Any], confidence: float) -> None:
         overall = numbers["overall"]
         say(
             f"evaluate: {suite}, {name}: accuracy {overall['accuracy']:.3f} "
-            f"[{overall['accuracy_low']:.3f}, {overall['accuracy_high']:.3f}], mean margin "
-            f"{overall['mean_margin']:+.4f} [{overall['mean_margin_low']:+.4f}, "
-            f"{overall['mean_margin_high']:+.4f}] ({result['num_pairs']} pairs, {confidence:.0%} intervals)"
+            f"[{overall['accuracy_low']:.3f}, {overall['accuracy_high']:.3f}], {_margin_in_words(overall)} "
+            f"({result['num_pairs']} pairs, {confidence:.0%} intervals)"
         )
     for one in result["comparisons"]:
         overall = one["overall"]

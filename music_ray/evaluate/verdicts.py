@@ -7,7 +7,7 @@ and with that turn, counted from 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,27 @@ def match(verdicts: Verdicts, pairs: PairSet) -> list[Judged]:
                 )
             found.append(Judged(index, turn, outcome))
     return found
+
+
+def check_apart(verdicts: Verdicts, sets: Sequence[PairSet]) -> None:
+    """Refuses verdicts whose id different pairs of two sets have: on which of them they are is not known.
+
+    Raises:
+        InputError: there are such verdicts.
+    """
+    named = {one for one, _ in verdicts.outcomes}
+    first: dict[str, tuple[int, PairSet]] = {}
+    for pairs in sets:
+        for pair in pairs.pairs:
+            if pair.id in named:
+                content = pair_id(pair.chosen, pair.rejected)
+                other, where = first.setdefault(pair.id, (content, pairs))
+                if other != content and where is not pairs:
+                    raise InputError(
+                        f"{where.place} and {pairs.place} both have a pair with the id {pair.id}, which a "
+                        "verdict names: evaluate the set that the verdicts are on by itself, or give the "
+                        "pairs of the other one ids of their own"
+                    )
 
 
 def up_to_turn(messages: list[Message], turn: int) -> list[Message]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from music_ray.config import RunConfig
 from music_ray.errors import InputError, StageError
 from music_ray.generate.card import CardFacts, dataset_card
 from music_ray.generate.compact import CompactRows
@@ -21,6 +22,7 @@ from music_ray.generate.gates import Jury, Refusal
 from music_ray.generate.judging import judge_pending
 from music_ray.generate.staging import PartWriter, StagedFolder
 from music_ray.jobs.shards import read_index, read_rows
+from music_ray.judge.own_words import own_words
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import (
     PAIR_SCHEMA,
@@ -104,7 +106,7 @@ def run_pairs(run: RunDir) -> dict[str, Any]:
     return {
         "counts": counts,
         **facts,
-        "notes": _notes(found, excluded),
+        "notes": [*_notes(found, excluded), *_judging_itself(run.config)],
         "output": digest_ids(list(found.digests.values())),
     }
 
@@ -206,6 +208,18 @@ def _gate_lines(found: _Sorted) -> str:
         for one, refusal in sorted(found.refused.items())
     ]
     return "".join(line + "\n" for line in lines)
+
+
+def _judging_itself(config: RunConfig) -> list[str]:
+    judge = config.pairs.judge.engine
+    if judge is None:
+        return []
+    roles = {
+        "assistant": config.engine,
+        "user simulator": config.user.engine or config.engine,
+        "model that writes contrasts": config.contrast.engine or config.engine,
+    }
+    return own_words("pairs.judge", judge, roles)
 
 
 def _notes(found: _Sorted, excluded: set[int]) -> list[str]:

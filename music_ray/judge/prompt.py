@@ -19,11 +19,14 @@ from music_ray.schema import Message
 
 TEMPLATE = "judge_pair.j2"
 _CONTROL = re.compile(
-    r"<(?=[|\uff5c][^<>\n]{1,60}[|\uff5c]>|/?s>|<?/?SYS>|(?:start_of_turn|end_of_turn|bos|eos|pad|unk|mask)>)"
-    r"|\[(?=/?INST\])",
+    r"<(?=[|\uff5c][^<>\n]{1,60}>|[^<>|\uff5c\s]{1,60}[|\uff5c]>|/?s>|<?/?SYS>"
+    r"|(?:start_of_turn|end_of_turn|start_of_image|end_of_image|bos|eos|pad|unk|mask|sop|eop|seed:\w{1,20})>)"
+    r"|\[(?=\|[^\[\]\n]{1,60}\|\]|/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CONTENT|THINK|IMG)\]"
+    r"|(?:TOOL_CALLS|CALL_ID|ARGS|IMG_BREAK|IMG_END)\])",
     re.IGNORECASE,
 )
-"""The first character of a control token of the usual chat templates (Llama, Gemma, Mistral, Qwen, …)."""
+"""The first character of a control token of the usual chat templates (Llama, Gemma, Mistral, Qwen, …): a bar
+inside of either bracket is enough, as in Gemma 4's <turn|> and <|turn>."""
 _DEFUSED = r"\g<0> "
 """What takes its place."""
 

@@ -27,10 +27,18 @@ def test_by_hand() -> None:
     counts = [found[f"judge_{name}"] for name in OUTCOMES]
     assert counts == [4, 2, 1, 1] and (found["num_verdicts"], found["num_decided"]) == (8, 6)
     assert found["accuracy"] == pytest.approx(3 / 6)  # a tie and a missing score agree with no preference
-    # Kappa on the six pairs with an order or a tie and a verdict, each in both orders: twelve rows, 6 of
-    # which agree. The model says 1, −1, 0 in 5, 5 and 2 of them, and so does the judge: by chance
-    # (5·5 + 5·5 + 2·2) / 144 = 54/144. (1/2 − 3/8) / (1 − 3/8) = 1/5.
-    assert found["kappa"] == pytest.approx(0.2)
+    # Kappa on the seven pairs with a verdict, each in both orders: 14 rows, 6 of which agree. The model says
+    # 1, −1, 0 and nothing in 5, 5, 2 and 2 of them, the judge in 6, 6, 2 and 0: by chance
+    # (5·6 + 5·6 + 2·2) / 196 = 16/49. (21/49 − 16/49) / (1 − 16/49) = 5/33.
+    assert found["kappa"] == pytest.approx(5 / 33)
+
+
+def test_what_a_model_cannot_read_is_no_agreement() -> None:
+    found = agree([(FIRST, "chosen")] * 10 + [(NONE, "chosen")] * 90)
+    assert found["accuracy"] == pytest.approx(0.1)
+    # 20 of 200 rows agree; by chance (10·100 + 10·100) / 200² = 1/20: (1/10 − 1/20) / (1 − 1/20) = 1/19.
+    assert found["kappa"] == pytest.approx(1 / 19)
+    assert agree([(NONE, "chosen"), (NONE, "tie")])["kappa"] == 0.0
 
 
 def test_a_set_whose_chosen_side_the_judge_always_prefers_has_a_kappa() -> None:

@@ -72,6 +72,37 @@ def test_a_prompt_that_the_sides_repeat_stands_once(tmp_path: Path) -> None:
     assert pair.chosen == messages("Why?", "So.")
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+LONG = ("Hi", "Hello", "How are you?", "Well.")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "expected"),
+    [
+        ("Why?", [SYSTEM, *messages("Why?", "So.")], messages("Be brief.\n\nWhy?", "So.")),
+        ("How are you?", messages(*LONG), messages(*LONG)),  # the last question beside the whole
+        (messages("Hi"), messages(*LONG), messages(*LONG)),
+        ([SYSTEM, *messages("Why?")], messages("Why?", "So."), messages("Be brief.\n\nWhy?", "So.")),
+        ("Why?", messages("Why?", "So.")[1:], messages("Why?", "So.")),
+        (messages("Hi", "Hello"), messages(*LONG)[2:], messages(*LONG)),
+        (messages("Hi", "Hello"), messages(*LONG), messages(*LONG)),
+    ],
+)
+def test_whole_conversations_beside_a_prompt_stay_as_they_are(
+    prompt, chosen, expected, tmp_path: Path
+) -> None:
+    row = {"id": 1, "prompt": prompt, "chosen": chosen, "rejected": chosen[:-1] + messages("x", "No.")[1:]}
+    (pair,) = read(write_jsonl(tmp_path / "p.jsonl", row)).pairs
+    assert pair.chosen == expected
+    assert pair.rejected == [*expected[:-1], {"role": "assistant", "content": "No."}]
+
+
+def test_a_prompt_of_another_conversation_is_no_prompt(tmp_path: Path) -> None:
+    good = {"id": 1, "chosen": messages("a", "b"), "rejected": messages("a", "c")}
+    found = read(write_jsonl(tmp_path / "p.jsonl", good, good | {"id": 2, "prompt": "Something else"}))
+    assert [one.id for one in found.pairs] == ["1"] and found.set_aside == {"prompt_not_in_side": 1}
+
+
 def test_rows_that_are_no_pairs_are_counted(tmp_path: Path) -> None:
     good = {"id": 1, "chosen": messages("a", "b"), "rejected": messages("a", "c")}
     path = write_jsonl(

@@ -53,6 +53,15 @@ class FixedScorer:
         return scores, [8 + round(4 * score) for score in scores]  # the lengths follow the scores
 
 
+class UnevenScorer(FixedScorer):
+    """Scores that are no numbers among them, and lengths that follow nothing."""
+
+    def rewards(self, conversations):
+        half = len(conversations) // 2
+        ids = [f"p{messages[0]['content'].split()[1]}" for messages in conversations]
+        return [self.table[one][0 if index < half else 1] for index, one in enumerate(ids)], [8] * len(ids)
+
+
 def test_the_numbers_are_those_worked_out_by_hand(run, monkeypatch):
     scorers = [(name, FixedScorer(table)) for name, table in SCORES.items()]
     monkeypatch.setattr(pairwise, "_models", lambda run: iter(scorers))
@@ -131,6 +140,27 @@ def test_scores_lie_beside_their_pairs(run, monkeypatch):
     with run.open_parquet(path) as file:
         rows = {row["id"]: (row["chosen_score"], row["rejected_score"]) for row in file.read().to_pylist()}
     assert rows == SCORES["trained"]
+
+
+def test_a_score_that_is_no_number_costs_its_own_pair_alone(run, monkeypatch, capsys):
+    nan = float("nan")
+    one = SCORES["trained"] | {"p0": (nan, 1.0)}
+    none = dict.fromkeys(one, (nan, nan))
+    scorers = [("trained", UnevenScorer(one)), ("untrained", UnevenScorer(none))]
+    monkeypatch.setattr(pairwise, "_models", lambda run: iter(scorers))
+    run.write_text("# Mine\n", "model", "README.md")
+    pairwise.run_evaluate(run)
+    written = run.read_text("evals", "pairwise.json")
+    assert "NaN" not in written
+    models = json.loads(written)["suites"]["preferences"]["models"]
+    found = models["trained"]["overall"]
+    assert (found["unscored"], found["accuracy"]) == (1, 0.25)
+    assert found["mean_margin"] == pytest.approx((-0.5 + 0.0 + 2.5) / 3)
+    assert models["trained"]["by_num_turns"]["1"]["mean_margin_low"] is None
+    untrained = models["untrained"]["overall"]
+    assert (untrained["unscored"], untrained["mean_margin"]) == (4, None)
+    assert "untrained: accuracy 0.000 [0.000, 0.000], no margin, for no" in capsys.readouterr().out
+    assert "| untrained | 4 | 0.000 [0.000, 0.000] | not known |" in run.read_text("model", "README.md")
 
 
 def test_nothing_held_out_is_an_error_with_its_remedy(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from music_ray.errors import InputError
 from music_ray.evaluate.pair_sets import EvalPair, PairSet
-from music_ray.evaluate.verdicts import Judged, match, read_verdicts, up_to_turn
+from music_ray.evaluate.verdicts import Judged, check_apart, match, read_verdicts, up_to_turn
 from music_ray.judge.rows import pair_id
 from tests.evaluate.conftest import messages, write_jsonl
 
@@ -92,3 +92,13 @@ def test_an_id_that_two_pairs_share_is_refused(tmp_path: Path) -> None:
     twice = PairSet("set", "set.jsonl", [PAIRS.pairs[0], PAIRS.pairs[0]])
     with pytest.raises(InputError, match=r"two pairs of set\.jsonl have the id a, which a verdict names"):
         match(found, twice)
+
+
+def test_an_id_of_different_pairs_in_two_sets_is_refused(tmp_path: Path) -> None:
+    found = read_verdicts(write_jsonl(tmp_path / "v.jsonl", {"id": "a", "outcome": "tie"}))
+    other = PairSet("other", "other.jsonl", [EvalPair("a", "s", "", messages("x", "y"), messages("x", "z"))])
+    with pytest.raises(InputError, match=r"set\.jsonl and other\.jsonl both have a pair with the id a, "):
+        check_apart(found, [PAIRS, other])
+    same = PairSet("same", "same.jsonl", [PAIRS.pairs[0]])
+    unnamed = PairSet("x", "x.jsonl", [EvalPair("b", "s", "", GOOD, BAD)])
+    check_apart(found, [PAIRS, same, unnamed])

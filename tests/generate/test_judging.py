@@ -152,6 +152,21 @@ def test_a_pair_whose_rejected_side_wins_in_both_orders_is_refused(
     assert not run.exists("judge", folder.split("/")[1], "in")
 
 
+def test_a_judge_that_wrote_the_pairs_is_a_note(
+    make_run: MakeRun, rollouts: list[Rollout], write_shard: WriteShard, judge: Callable[[Script], InProcess]
+) -> None:
+    judge(better("good"))
+    own = {"engine": {"kind": "scripted", "model": "writer"}}
+    for model, said in (("writer", 1), ("another", 0)):
+        run = make_run(pairs={"judge": {"engine": {"kind": "scripted", "model": model}}}, **own)
+        write_shard(run, "0001-a", rollouts)
+        note = (
+            "pairs.judge is writer, and so is the assistant and the user simulator and the model that writes "
+            "contrasts: a model tends to like its own words; have another one judge"
+        )
+        assert run_pairs(run)["notes"].count(note) == said
+
+
 def test_an_unchanged_judge_is_asked_nothing_again(
     make_run: MakeRun, rollouts: list[Rollout], write_shard: WriteShard, judge: Callable[[Script], InProcess]
 ) -> None:

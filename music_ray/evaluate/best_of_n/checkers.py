@@ -17,13 +17,15 @@ from music_ray.schema import Message
 Checker = Callable[[Sequence[Message], str | None], float | None]
 """(conversation that ends on a reply, answer) → a number, larger being better; None where it can't say."""
 
-_NUMBER = re.compile(
-    r"(?<![\w.])(?P<sign>[-\u2212]?)[$€£]?(?P<digits>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)",
-    re.ASCII,
+_WRITTEN = (
+    r"(?P<sign>[-\u2212]?)[$€£]?(?P<digits>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\.)\.\d+)"
 )
+_NUMBER = re.compile(rf"(?<!\w)(?<!\w\.){_WRITTEN}", re.ASCII)
 """A number with its sign; commas stand between thousands, and a unit may follow without a space."""
 _MARK = "####"
 """Where a GSM8K solution gives its answer."""
+_MARKED = re.compile(rf"{_MARK}[ \t*]*{_WRITTEN}[%.* \t]*$", re.ASCII | re.MULTILINE)
+"""The same in a reply, where the mark may as well be a heading of Markdown: the number alone follows."""
 
 
 def load_checker(name: str | None) -> Checker | None:
@@ -52,22 +54,26 @@ def check_gsm8k(messages: Sequence[Message], answer: str | None) -> float | None
 
     The answer may be a number or a whole GSM8K solution, which ends in `#### 18`.
     """
-    gold = None if answer is None else last_number(answer)
+    gold = None if answer is None else number_of_answer(answer)
     if gold is None:
         return None
     return float(last_number(messages[-1]["content"]) == gold)
 
 
-def last_number(text: str) -> Decimal | None:
-    """The number after the last `####`, else the last number of the text; None where there is none."""
-    _, mark, tail = text.rpartition(_MARK)
-    found = list(_NUMBER.finditer(tail if mark else text))
-    if mark and not found:
-        found = list(_NUMBER.finditer(text))
-        mark = ""
-    if not found:
-        return None
-    match = found[0] if mark else found[-1]
+def number_of_answer(answer: str) -> Decimal | None:
+    """The number after the last `####` of a solution, else its last number; None where there is none."""
+    _, mark, tail = answer.rpartition(_MARK)
+    first = _NUMBER.search(tail) if mark else None
+    return _value(first) if first else last_number(answer)
+
+
+def last_number(reply: str) -> Decimal | None:
+    """The last number that stands alone behind a `####`, else the last number; None where there is none."""
+    found = list(_MARKED.finditer(reply)) or list(_NUMBER.finditer(reply))
+    return _value(found[-1]) if found else None
+
+
+def _value(match: re.Match[str]) -> Decimal:
     number = Decimal(match["digits"].replace(",", ""))
     return -number if match["sign"] else number
 

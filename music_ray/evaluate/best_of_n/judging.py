@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from music_ray.config import RunConfig, SamplingConfig
+from music_ray.errors import StageError
 from music_ray.evaluate.best_of_n.conversations import picked_rows
 from music_ray.evaluate.best_of_n.prompts import Prompts
 from music_ray.evaluate.best_of_n.questions import comparisons, pending, questions_of, repeated
@@ -59,8 +60,21 @@ def judge_picks(run: RunDir, prompts: Prompts, models: list[str]) -> dict[str, J
         )
         answer_pending(run, shards, questions, partial(_ask, name, config))
         engine = {"kind": config.engine.kind, "model": config.engine.model}
-        found[name] = Judged(Verdicts(run, shards), ids, twice, engine, why_once)
+        verdicts = Verdicts(run, shards)
+        _check_answers(run, name, verdicts, ids)
+        found[name] = Judged(verdicts, ids, twice, engine, why_once)
     return found
+
+
+def _check_answers(run: RunDir, name: str, verdicts: Verdicts, ids: list[int]) -> None:
+    """Refuses a judge that has answered nothing: equal picks alone would make every win rate a half."""
+    if ids and all(verdicts.of(one) == "error" for one in ids):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in verdicts.reasons.most_common())
+        raise StageError(
+            f"best_of_n.{name} answered none of the {len(ids)} questions ({reasons}): see the `detail` "
+            f"column in {run.display(*verdicts.folder)}, mend the cause, and run the same command with "
+            "generate.retry_errors=true"
+        )
 
 
 def why_asked_once(name: str, sampling: SamplingConfig, repeat: int) -> str:

@@ -15,7 +15,7 @@ from music_ray.chat import fold_system
 from music_ray.config import BestOfNConfig
 from music_ray.data_files import RawRow, file_rows, find_files, naming_damage
 from music_ray.errors import ConfigError, InputError
-from music_ray.schema import MESSAGES, SCHEMA_VERSION, Message, content_id
+from music_ray.schema import MESSAGES, SCHEMA_VERSION, Message, content_id, is_utf8
 
 _COLUMNS = ("id", "source", "prompt", "answer")
 PROMPT_SCHEMA = pa.schema(
@@ -85,6 +85,10 @@ def _row(raw: RawRow, found: Prompts) -> dict[str, Any] | None:
     if name is None or name == "":
         name = _content_name(prompt)
     answer = None if value.get("answer") is None else str(value["answer"])
+    texts = [str(name), str(value.get("source") or ""), answer or "", *(one["content"] for one in prompt)]
+    if not all(map(is_utf8, texts)):
+        found.set_aside["not_utf8"] += 1
+        return None
     return {
         "id": content_id(["best_of_n", str(name), prompt, answer]),
         "prompt_id": str(name),

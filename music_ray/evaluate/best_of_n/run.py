@@ -22,7 +22,6 @@ from music_ray.evaluate.best_of_n.settings import (
     check_device,
     check_limits,
     placed,
-    same_models,
     scorer_words,
 )
 from music_ray.evaluate.best_of_n.show import print_best_of_n
@@ -30,6 +29,7 @@ from music_ray.evaluate.best_of_n.summary import outcome_table, outcomes_by_judg
 from music_ray.evaluate.best_of_n.tools import Tools
 from music_ray.evaluate.model_names import local_model
 from music_ray.evaluate.sides import Model
+from music_ray.judge.own_words import own_words
 from music_ray.progress import say
 from music_ray.provenance import versions
 from music_ray.public import without_credentials
@@ -150,12 +150,7 @@ def _warnings(config: RunConfig) -> list[str]:
     lines = []
     roles = {"user simulator": config.user.engine or config.engine, "assistant": config.engine}
     for name, judge in judges_of(config).items():
-        same = [role for role, one in roles.items() if same_models(judge.engine, one)]
-        if same:
-            lines.append(
-                f"best_of_n.{name} is {judge.engine.model}, and so is the {' and the '.join(same)}: a model "
-                "tends to like its own words; have another one judge"
-            )
+        lines += own_words(f"best_of_n.{name}", judge.engine, roles)
     if section.checker == "gsm8k" and section.turns > 1:
         lines.append(
             f"best_of_n.checker=gsm8k looks at the final reply, which after {section.turns} turns may answer "

@@ -105,8 +105,3 @@ def scorer_words(config: RunConfig) -> Sequence[str]:
     if section.scorer_max_len is not None:
         words.append(f"engine.max_model_len={section.scorer_max_len}")
     return words
-
-
-def same_models(one: EngineConfig, other: EngineConfig) -> bool:
-    """Whether two engines are the same model, wherever it is served."""
-    return one.model.rstrip("/").lower() == other.model.rstrip("/").lower()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from music_ray.errors import InputError, StageError
-from music_ray.evaluate.best_of_n.checkers import check_gsm8k, last_number, load_checker
+from music_ray.evaluate.best_of_n.checkers import check_gsm8k, last_number, load_checker, number_of_answer
 from tests.evaluate.best_of_n.rules import talk
 
 
@@ -32,8 +32,14 @@ from tests.evaluate.best_of_n.rules import talk
         ("10-5", "5"),
         ("a half is .5", "0.5"),
         ("He eats 3.\n#### 18", "18"),
-        ("#### 18 dollars (not 20)", "18"),
+        ("#### 18\nThat is what 3 of them make.", "18"),
+        ("#### **$1,018.50**", "1018.5"),
+        ("#### -18.\nNot 20", "-18"),
         ("#### eighteen, not 20", "20"),
+        ("#### Step 3: add them\n5 + 13 = 18. She makes $18.", "18"),  # headings of Markdown
+        ("#### 3. Add them\n5 + 13 = 18", "18"),
+        ("#### Final answer\nIn 2 days she makes **18** dollars.", "18"),
+        ("The answer is ...18", "18"),
         ("H2O", None),
         ("eighteen", None),
         ("", None),
@@ -42,6 +48,20 @@ from tests.evaluate.best_of_n.rules import talk
 )
 def test_the_number_that_a_text_ends_on(text: str, number: str | None) -> None:
     assert last_number(text) == (None if number is None else Decimal(number))
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ("9 * 2 = <<9*2=18>>18\n#### 18", "18"),
+        ("#### 18 dollars (not 20)", "18"),
+        ("#### eighteen, not 20", "20"),
+        ("18", "18"),
+        ("none", None),
+    ],
+)
+def test_the_number_of_a_solution(answer: str, number: str | None) -> None:
+    assert number_of_answer(answer) == (None if number is None else Decimal(number))
 
 
 @given(

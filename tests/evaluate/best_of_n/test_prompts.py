@@ -54,12 +54,17 @@ def test_what_can_not_be_used_is_counted_by_its_reason(write_prompts) -> None:
             {"id": "d", "prompt": " \n"},
             {"id": "e", "prompt": 5},
             {"id": "f", "prompt": talk("Hi", "ends on a reply")},
+            {"id": "g", "prompt": "half \ud83d of a smile"},
+            {"id": "h", "prompt": talk("Hi", "Hello.", "half \ud83d")},
+            {"id": "i", "prompt": "three", "answer": "\ud83d"},
+            {"id": "\ud83d", "prompt": "four"},
             b"{ broken",
         )
     )
     assert [row["prompt_id"] for row in found.rows] == ["a"]
     assert found.set_aside == {
         "duplicate_prompt": 2, "duplicate_id": 1, "no_prompt": 1, "wrong_type": 3, "not_json": 1,
+        "not_utf8": 4,
     }  # fmt: skip
 
 

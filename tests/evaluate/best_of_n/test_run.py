@@ -212,6 +212,24 @@ def test_a_judge_that_fails_too_often_ends_the_command_and_keeps_its_rows(
     assert {row["reason"] for row in rows if "outcome" in row} == {"endpoint_unavailable"}
 
 
+def test_a_judge_that_answers_nothing_gives_no_win_rate(go, judge, write_prompts) -> None:
+    def down(a, b):
+        raise RequestError("connection refused", "endpoint_unavailable")
+
+    path = write_prompts(*PROMPTS)
+    judge(down)
+    for _ in range(2):  # the second time nobody is asked, and the answer is the same
+        with pytest.raises(
+            StageError,
+            match=r"best_of_n\.judge answered none of the 5 questions \(endpoint_unavailable 5\): see the "
+            r"`detail` column in .*/shards, mend the cause, and run the same command with generate\.retry_er",
+        ):
+            go(path, judge=SCRIPTED, n=[2], selection=["turn"])
+    judge(more_words)
+    again = go(path, judge=SCRIPTED, n=[2], selection=["turn"], generate={"retry_errors": True})
+    assert of(again, "longest", "shortest", "turn", 2)["first_wins"] == 5
+
+
 def test_prompts_without_replies_are_rows_with_reasons(go, judge, here, write_prompts) -> None:
     judge(more_words)
     rows = [*PROMPTS[:2], {"id": "bad", "prompt": "fail rate_limited"}]

@@ -12,7 +12,6 @@ from music_ray.evaluate.best_of_n.settings import (
     check_limits,
     placed,
     pool_config,
-    same_models,
     scorer_words,
 )
 
@@ -77,11 +76,6 @@ def test_what_scorers_are_told() -> None:
         "score.engine=huggingface", "score.batch_size=8", "engine.dtype=bfloat16",
         "engine.gpus_per_engine=0", "engine.max_engines=2", "engine.max_model_len=512",
     ]  # fmt: skip
-
-
-def test_the_same_model_is_the_same_wherever_it_is_served() -> None:
-    endpoint, local = config_of(ENDPOINT).engine, config_of({"model": "M/"}).engine
-    assert same_models(endpoint, local) and not same_models(local, config_of().engine)
 
 
 def test_a_cap_that_nobody_would_watch_is_refused() -> None:
