@@ -17,8 +17,9 @@ BUILT_IN_CHECKERS = ("gsm8k",)
 
 class BestOfNConfig(Section):
     """Conversations in which reward models pick the replies, and the judge that compares them (`music-ray
-    best-of-n`). Models, turns, N and the roles belong to a folder of results; prompts may be added, and the
-    judges may be changed at any time."""
+    best-of-n`). In a run's folder all of this may change. In a folder of results, models, roles, `n`,
+    `turns`, `selection`, `checker`, `scorer_dtype` and `scorer_max_len` may not: prompts may be added, and
+    the other keys changed."""
 
     prompts: str | None = Field(default=None, min_length=1, json_schema_extra=FREE)
     """A Parquet or JSON-lines file, or a folder of them, with `prompt` (text, or messages that end on the

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from music_ray.evaluate.accuracy import is_right, is_tie
+from music_ray.evaluate.accuracy import is_right, is_tie, length_correlation
 from music_ray.evaluate.stats import Resampling, bootstrap_mean
 
 CHOSEN, REJECTED, TIE, INVALID = "chosen", "rejected", "tie", "invalid"
@@ -24,7 +24,11 @@ _SIGNS = {CHOSEN: 1, REJECTED: -1, TIE: 0}
 
 
 def agreement(
-    scores: np.ndarray, outcomes: np.ndarray, contexts: np.ndarray, resampling: Resampling
+    scores: np.ndarray,
+    outcomes: np.ndarray,
+    contexts: np.ndarray,
+    lengths: np.ndarray,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """How often a model prefers the side that the judge prefers.
 
@@ -32,14 +36,20 @@ def agreement(
         scores: [n, 2], chosen and rejected; a tie or a missing score agrees with no preference.
         outcomes: what the judge said of each pair, one of OUTCOMES, [n].
         contexts: of each pair, [n].
+        lengths: of both sides, [n, 2].
 
     Returns:
-        accuracy with its interval, over the pairs of which the judge prefers a side; kappa, over these and
-        the judge's ties, None where it is not defined; how many there are of each outcome.
+        accuracy with its interval, over the num_decided pairs of which the judge prefers a side, and the
+        correlations of the model's scores and length on these (each pair in both orders); num_contexts of
+        these; kappa, over these and the judge's ties, None where it is not defined; how many there are of
+        each outcome.
     """
     decided = np.isin(outcomes, (CHOSEN, REJECTED))
     counts = {f"judge_{name}": int((outcomes == name).sum()) for name in OUTCOMES}
     result: dict[str, Any] = {"num_verdicts": len(outcomes), **counts, "num_decided": int(decided.sum())}
+    result["num_contexts"] = len(np.unique(contexts[decided]))
+    both = [np.concatenate([one[decided], one[decided, ::-1]]) for one in (scores, lengths)]
+    result |= length_correlation(both[0], both[1])
     result |= dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
     if decided.any():
         right = _preferences(scores)[decided] == _signs(outcomes[decided])
@@ -53,6 +63,7 @@ def agreement_by_turn(
     outcomes: np.ndarray,
     turns: np.ndarray,
     contexts: np.ndarray,
+    lengths: np.ndarray,
     resampling: Resampling,
 ) -> dict[str, dict[str, Any]]:
     """agreement for each turn of which there are verdicts, by the turn's number as text.
@@ -62,9 +73,10 @@ def agreement_by_turn(
         outcomes: the verdicts on those, [n].
         turns: counted from 1, [n].
         contexts: of each pair, [n].
+        lengths: of those conversations, [n, 2].
     """
     return {
-        str(turn): agreement(scores[at], outcomes[at], contexts[at], resampling)
+        str(turn): agreement(scores[at], outcomes[at], contexts[at], lengths[at], resampling)
         for turn in np.unique(turns).tolist()
         for at in [turns == turn]
     }

@@ -38,8 +38,14 @@ _EXPECTED = (
     "`chosen` and `rejected`"
 )
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?(?::([\w.-]+))?")
-_SPLITS = {"allenai/reward-bench": ("filtered",), "allenai/preference-test-sets": tuple(PRIOR_SETS)}
+_SPLITS = {
+    "allenai/reward-bench": ("filtered",),
+    "allenai/preference-test-sets": tuple(PRIOR_SETS),
+    "allenai/pref-test-sets": tuple(PRIOR_SETS),  # its name in the reference's own loader
+}
 """Which splits are meant where the command names none; of other data sets it is train."""
+_OF_SPLIT = re.compile(r"(\w+)-\d{5}-of-\d{5}")
+"""Names of a hub data set's files: SPLIT-00000-of-00001.parquet."""
 _ROLES = ("user", "assistant", "system")
 
 
@@ -162,7 +168,9 @@ def _rows_of_files(place: str) -> Iterator[RawRow]:
         with naming_damage(file.name):
             if file.is_parquet and not file.is_empty():
                 _check_columns(file.name, parquet_columns(file))
-            yield from file_rows(file, _COLUMNS)
+            named = _OF_SPLIT.fullmatch(_stem(file.name))
+            for raw in file_rows(file, _COLUMNS):
+                yield _of_split(raw, named[1]) if named else raw
 
 
 def _check_columns(name: str, there: list[str]) -> None:
@@ -176,10 +184,14 @@ def _rows_of_hub(
 ) -> Iterator[RawRow]:
     for one in (split,) if split else _SPLITS.get(dataset, ("train",)):
         for raw in hub_rows(dataset, revision, one, "--pairs ID@REVISION:SPLIT"):
-            if raw.value is not None and one in (*PRIOR_SETS, *NOT_AVERAGED):
-                # The prior sets are splits; their own column `subset` says something else.
-                raw = RawRow(raw.place, raw.number, {**raw.value, "subset": one})
-            yield raw
+            yield _of_split(raw, one)
+
+
+def _of_split(raw: RawRow, split: str) -> RawRow:
+    """A row of the prior sets, which are splits: their own column `subset` says something else."""
+    if raw.value is None or split not in (*PRIOR_SETS, *NOT_AVERAGED):
+        return raw
+    return RawRow(raw.place, raw.number, {**raw.value, "subset": split})
 
 
 # -- one row ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from music_ray.evaluate.accuracy import has_scores, is_right, is_tie
+from music_ray.evaluate.accuracy import has_scores, is_right, is_tie, length_correlation
 from music_ray.evaluate.stats import Resampling, stratified_bootstrap
 
 SECTIONS: dict[str, dict[str, int]] = {
@@ -75,7 +75,11 @@ def subset_weight(name: str) -> int:
 
 
 def rewardbench(
-    subsets: np.ndarray, scores: np.ndarray, contexts: np.ndarray, resampling: Resampling
+    subsets: np.ndarray,
+    scores: np.ndarray,
+    contexts: np.ndarray,
+    lengths: np.ndarray,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """All that RewardBench says of one model, as fractions of 1.
 
@@ -83,6 +87,7 @@ def rewardbench(
         subsets: name of each pair's subset, [n].
         scores: [n, 2], chosen and rejected; not a number where a side has none, which is wrong.
         contexts: of each pair, [n]; intervals resample these inside each subset.
+        lengths: of both sides, [n, 2].
 
     Returns:
         subsets, sections (score, its interval, and what is missing), prior_sets, average (the plain mean of
@@ -90,7 +95,7 @@ def rewardbench(
         score for which pairs are missing is None.
     """
     found = {
-        name: _subset(name, scores[subsets == name])
+        name: _subset(name, scores[subsets == name], lengths[subsets == name])
         for name in PUBLISHED
         if np.count_nonzero(subsets == name)
     }
@@ -127,7 +132,7 @@ def is_known(subsets: np.ndarray) -> bool:
     return bool(np.isin(subsets, list(PUBLISHED)).any())
 
 
-def _subset(name: str, scores: np.ndarray) -> dict[str, Any]:
+def _subset(name: str, scores: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
     return {
         "accuracy": float(is_right(scores).mean()),
         "num_right": int(is_right(scores).sum()),
@@ -135,6 +140,7 @@ def _subset(name: str, scores: np.ndarray) -> dict[str, Any]:
         "published_pairs": PUBLISHED[name],
         "ties": int(is_tie(scores).sum()),
         "unscored": int((~has_scores(scores)).sum()),
+        **length_correlation(scores, lengths),
     }
 
 

@@ -134,7 +134,7 @@ def _suite_notes(suite: dict[str, Any], letters: dict[str, str]) -> Iterator[str
 
 def _agreement_table(suite: dict[str, Any], letters: dict[str, str]) -> Table:
     table = Table()
-    columns = ("verdicts on", "model", "agrees", "kappa", "preferences", "ties", "invalid")
+    columns = ("verdicts on", "model", "agrees", "length", "kappa", "preferences", "ties", "invalid")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
     for name, found in suite["models"].items():
@@ -147,11 +147,14 @@ def _agreement_table(suite: dict[str, Any], letters: dict[str, str]) -> Table:
 
 
 def _agreement_cells(one: dict[str, Any]) -> list[str]:
-    agrees = "–"
-    if one["accuracy"] is not None:
-        agrees = f"{one['accuracy']:.3f} [{one['accuracy_low']:.3f}, {one['accuracy_high']:.3f}]"
+    agrees, length = ("–", "–") if one["accuracy"] is None else _accuracy_cells(one)
     kappa = "–" if one["kappa"] is None else f"{one['kappa']:+.3f}"
-    return [agrees, kappa, *(str(one[name]) for name in ("num_decided", "judge_tie", "judge_invalid"))]
+    return [
+        agrees,
+        length,
+        kappa,
+        *(str(one[name]) for name in ("num_decided", "judge_tie", "judge_invalid")),
+    ]
 
 
 # -- RewardBench -----------------------------------------------------------------------------------
@@ -180,11 +183,15 @@ def _rewardbench_table(results: dict[str, dict[str, Any]], letters: dict[str, st
     table.add_section()
     for subset in first["subsets"]:
         cells = (
-            f"{_percent(found['accuracy'])} ({found['num_pairs']})"
+            f"{_percent(found['accuracy'])} ({found['num_pairs']}){_length(found)}"
             for found in (one["subsets"][subset] for one in results.values())
         )
         table.add_row(f"  {subset}", *cells)
     return table
+
+
+def _length(one: dict[str, Any]) -> str:
+    return "" if one["margin_length"] is None else f", length {one['margin_length']:+.2f}"
 
 
 def _section_cell(one: dict[str, Any]) -> str:

@@ -80,7 +80,9 @@ def _agreement(suite: Suite, found: Found, resampling: Resampling) -> dict[str, 
     if whole:
         at = np.array([one.index for one in whole])
         outcomes = np.array([one.outcome for one in whole])
-        result["whole"] = agreement(found.whole.scores[at], outcomes, contexts[at], resampling)
+        result["whole"] = agreement(
+            found.whole.scores[at], outcomes, contexts[at], found.whole.num_tokens[at], resampling
+        )
     if found.turns is not None:
         single = [one for one in suite.judged if one.turn is not None]
         result["by_turn"] = agreement_by_turn(
@@ -88,6 +90,7 @@ def _agreement(suite: Suite, found: Found, resampling: Resampling) -> dict[str, 
             np.array([one.outcome for one in single]),
             np.array([one.turn for one in single]),
             contexts[np.array([one.index for one in single])],
+            found.turns.num_tokens,
             resampling,
         )
     return result or None
@@ -101,4 +104,5 @@ def rewardbench_of(suites: list[Suite], found: list[Found], resampling: Resampli
     there = subsets != ""
     scores = np.concatenate([one.whole.scores for one in found])
     contexts = np.concatenate([one.facts.contexts for one in suites])
-    return rewardbench(subsets[there], scores[there], contexts[there], resampling)
+    lengths = np.concatenate([one.whole.num_tokens for one in found])
+    return rewardbench(subsets[there], scores[there], contexts[there], lengths[there], resampling)

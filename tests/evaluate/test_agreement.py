@@ -14,7 +14,8 @@ FIRST, SECOND, EQUAL, NONE = (1.0, 0.0), (0.0, 1.0), (2.0, 2.0), (float("nan"), 
 
 def agree(rows):
     scores = np.array([row[0] for row in rows])
-    return agreement(scores, np.array([row[1] for row in rows]), np.arange(len(rows)), QUICK)
+    lengths = np.array([(7, 5)] * len(rows))
+    return agreement(scores, np.array([row[1] for row in rows]), np.arange(len(rows)), lengths, QUICK)
 
 
 def test_by_hand() -> None:
@@ -78,6 +79,19 @@ def test_which_side_is_called_chosen_changes_nothing(rows) -> None:
     assert renamed["kappa"] == (found["kappa"] if found["kappa"] is None else pytest.approx(found["kappa"]))
 
 
+def test_length_stands_beside_the_agreement_whichever_side_is_called_chosen() -> None:
+    scores, outcomes = (
+        np.array([FIRST, SECOND, FIRST, SECOND]),
+        np.array(["chosen", "rejected", "chosen", "tie"]),
+    )
+    longer_is_better = np.where(scores > 0, 9, 4)
+    found = agreement(scores, outcomes, np.array([0, 0, 1, 2]), longer_is_better, QUICK)
+    assert found["margin_length"] == pytest.approx(1.0) and found["num_contexts"] == 2
+    shorter = agreement(scores, outcomes, np.array([0, 0, 1, 2]), -longer_is_better, QUICK)
+    assert shorter["margin_length"] == pytest.approx(-1.0)
+    assert agree([(FIRST, "invalid")])["margin_length"] is None
+
+
 def test_turn_by_turn() -> None:
     scores = np.array([FIRST, SECOND, FIRST, FIRST])
     found = agreement_by_turn(
@@ -85,6 +99,7 @@ def test_turn_by_turn() -> None:
         np.array(["chosen", "chosen", "chosen", "rejected"]),
         np.array([1, 2, 10, 2]),
         np.array([0, 0, 0, 1]),
+        np.array([(7, 5)] * 4),
         QUICK,
     )
     assert {turn: one["accuracy"] for turn, one in found.items()} == {"1": 1.0, "2": 0.0, "10": 1.0}

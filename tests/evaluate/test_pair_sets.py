@@ -198,6 +198,7 @@ ROW = {"id": 1, "subset": "other", "prompt": messages("x"), "chosen": "a", "reje
         ("allenai/reward-bench", [("allenai/reward-bench", None, "filtered")], ["other"]),
         ("a/b", [("a/b", None, "train")], ["other"]),
         ("a/b@v1.0:test", [("a/b", "v1.0", "test")], ["other"]),
+        ("allenai/pref-test-sets:shp", [("allenai/pref-test-sets", None, "shp")], ["shp"]),
         ("allenai/preference-test-sets:shp", [("allenai/preference-test-sets", None, "shp")], ["shp"]),
         (
             "allenai/preference-test-sets",
@@ -212,6 +213,17 @@ def test_ids_of_the_hub(place, asked, subsets) -> None:
     found = read_pair_set(place, hub([ROW], seen))
     assert seen == asked and [one.subset for one in found.pairs] == subsets
     assert found.name == place.partition("/")[2].partition("@")[0].partition(":")[0]
+
+
+def test_the_prior_sets_files_are_known_by_their_names(tmp_path: Path) -> None:
+    row = ROW | {"subset": None}
+    for split, subset in (("shp", None), ("anthropic_helpful", "helpful-base"), ("summarize", None)):
+        rows = pa.Table.from_pylist([row | {"subset": subset}])
+        pq.write_table(rows, tmp_path / f"{split}-00000-of-00001.parquet")
+    found = read(tmp_path)
+    assert sorted(one.subset for one in found.pairs) == ["anthropic_helpful", "shp", "summarize"]
+    write_jsonl(tmp_path / "summarize.jsonl", row)  # perhaps somebody's own
+    assert "summarize.jsonl row 1 has no subset" in refusal(tmp_path)
 
 
 @pytest.mark.skipif(not PARTIAL.exists(), reason=f"needs {PARTIAL}")

@@ -75,7 +75,7 @@ PRIOR_SCORE = 0.4375
 def run(table):
     subsets = np.array([row[0] for row in table for _ in range(row[3])])
     scores = np.array([row[1:3] for row in table for _ in range(row[3])])
-    return rewardbench(subsets, scores, np.arange(len(subsets)), QUICK)
+    return rewardbench(subsets, scores, np.arange(len(subsets)), np.ones((len(subsets), 2)), QUICK)
 
 
 def test_the_sections_and_both_averages_are_those_worked_out_by_hand() -> None:
@@ -170,7 +170,13 @@ def test_a_section_is_the_mean_of_its_subsets_by_weight(right, math) -> None:
 @pytest.mark.skipif(not PARTIAL.exists(), reason=f"needs {PARTIAL}")
 def test_the_partial_set_is_counted_as_what_it_is() -> None:
     subsets = np.array(pq.read_table(PARTIAL, columns=["subset"])["subset"].to_pylist())
-    found = rewardbench(subsets, np.tile([1.0, 0.0], (len(subsets), 1)), np.arange(len(subsets)), QUICK)
+    found = rewardbench(
+        subsets,
+        np.tile([1.0, 0.0], (len(subsets), 1)),
+        np.arange(len(subsets)),
+        np.ones((len(subsets), 2)),
+        QUICK,
+    )
     assert found["num_pairs"] == 1647 and found["unknown"] == {}
     assert found["incomplete"] == {"xstest-should-refuse": [131, 154], "xstest-should-respond": [113, 250]}
     assert found["missing"] == [

@@ -60,7 +60,7 @@ def test_agreement_has_a_table_of_its_own(shown) -> None:
     text = shown([pair(1), pair(2)], {"id": 1, "outcome": "chosen"}, {"id": 2, "outcome": "invalid"})
     line = next(line for line in text.splitlines() if line.startswith("│ whole conversations │ A"))
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells == ["whole conversations", "A", "1.000 [1.000, 1.000]", "+1.000", "1", "0", "1"]
+    assert cells == ["whole conversations", "A", "1.000", "–", "+1.000", "1", "0", "1"]
 
 
 def test_verdicts_that_contradict_each_other_are_said(shown) -> None:
