@@ -11,7 +11,8 @@ loaded, not before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from music_ray.errors import InputError
@@ -27,15 +28,16 @@ class ChatFormat:
 
     tokenizer: Any
     name: str
-    user_header: str = field(default="")
-    """What the template puts between a reply and the next user message, e.g. '<|im_start|>user\\n'."""
 
     @classmethod
-    def load(cls, model: str, revision: str | None = None) -> ChatFormat:
+    def load(cls, model: str, revision: str | None = None, *, appends: bool = True) -> ChatFormat:
         """The chat format of a model folder or hub id.
 
+        Args:
+            appends: see `of`.
+
         Raises:
-            InputError: no tokenizer there, no chat template, or a template that rewrites earlier turns.
+            InputError: no tokenizer there, or as `of`.
         """
         from transformers import AutoTokenizer
 
@@ -47,14 +49,19 @@ class ChatFormat:
                 "name a Hugging Face model folder, or a hub id that this machine can reach (gated models "
                 "need HF_TOKEN in the environment)"
             ) from None
-        return cls.of(tokenizer, model)
+        return cls.of(tokenizer, model, appends=appends)
 
     @classmethod
-    def of(cls, tokenizer: Any, name: str = "tokenizer") -> ChatFormat:
+    def of(cls, tokenizer: Any, name: str = "tokenizer", *, appends: bool = True) -> ChatFormat:
         """The chat format of a loaded tokenizer.
 
+        Args:
+            appends: whether conversations are going to be continued, which asks for a template that only
+                appends turns; without it, they are read as they are.
+
         Raises:
-            InputError: no chat template, or a template that rewrites earlier turns.
+            InputError: no chat template, one that fails or leaves messages out, or, with `appends`, one that
+                rewrites earlier turns.
         """
         if not tokenizer.chat_template:
             raise InputError(
@@ -62,7 +69,10 @@ class ChatFormat:
                 "to its folder"
             )
         chat = cls(tokenizer, name)
-        object.__setattr__(chat, "user_header", chat._find_user_header())
+        if appends:
+            _ = chat.user_header  # found now: a template that rewrites is refused before anything is loaded
+        else:
+            chat._check_shows_messages()
         return chat
 
     # -- rendering ---------------------------------------------------------------------------------
@@ -140,32 +150,53 @@ class ChatFormat:
                 return candidate
         raise InputError(f"{self.name} has no special token that could serve as padding: add a pad token")
 
-    def _find_user_header(self) -> str:
-        """Learns the user header from the template, and checks that turns are only ever appended.
+    # -- what the template does --------------------------------------------------------------------
+
+    @cached_property
+    def user_header(self) -> str:
+        """What the template puts between a reply and the next user message, e.g. '<|im_start|>user\\n'.
 
         Raises:
             InputError: rendering more turns changes the text of earlier ones, or fails.
         """
-        from jinja2 import TemplateError
-
         start: list[Message] = [
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
         ]
-        try:
-            before = self.render(start)
-            longer = self.render([*start, {"role": "user", "content": _SENTINEL}])
-        except TemplateError as error:
-            raise InputError(
-                f"the chat template of {self.name} fails on a plain conversation ({error}): use an "
-                "instruction-tuned model"
-            ) from None
+        before = self._render_plain(start)
+        longer = self._render_plain([*start, {"role": "user", "content": _SENTINEL}])
         if not longer.startswith(before) or _SENTINEL not in longer:
             raise InputError(
                 f"the chat template of {self.name} rewrites earlier turns when a turn is added: prefixes "
                 "could not be shared; use a template that only appends"
             )
         return longer[len(before) : longer.index(_SENTINEL)]
+
+    def _check_shows_messages(self) -> None:
+        """All that reading a conversation asks of a template.
+
+        Raises:
+            InputError: it fails on a plain conversation, or leaves out the message or the reply.
+        """
+        marks = {role: f"\u241f{role}\u241f" for role in ("user", "assistant")}
+        text = self._render_plain([{"role": role, "content": mark} for role, mark in marks.items()])
+        for role, mark in marks.items():
+            if mark not in text:
+                raise InputError(
+                    f"the chat template of {self.name} leaves out what the {role} says: use one that shows "
+                    "every message"
+                )
+
+    def _render_plain(self, messages: Sequence[Message]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.render(messages)
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} fails on a plain conversation ({error}): use an "
+                "instruction-tuned model"
+            ) from None
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

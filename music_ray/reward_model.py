@@ -135,7 +135,7 @@ def load_reward_model(
         raise InputError(f"cannot load the configuration of {path}: {reason_of(error)}") from None
     keep_layers(config, num_layers)
     if pad_token_id is None:
-        pad_token_id = ChatFormat.load(path, revision).pad_token_id
+        pad_token_id = ChatFormat.load(path, revision, appends=False).pad_token_id
     config.num_labels = 1
     for part in {id(one): one for one in (config, config.get_text_config())}.values():
         part.pad_token_id = pad_token_id

@@ -230,9 +230,45 @@ def test_a_template_that_rewrites_earlier_turns(template: str) -> None:
     )
 
 
-def test_a_template_that_fails() -> None:
+def test_a_template_that_rewrites_earlier_turns_can_be_read_and_not_continued() -> None:
+    # As Qwen3's: an earlier reply loses its reasoning, and the last one has some, if empty.
+    template = (
+        "{% for m in messages %}<s>{{ m['role'] }}:{% if m['role'] == 'user' %}{{ m['content'] }}"
+        "{% elif loop.last %}<think></think>{{ m['content'] }}"
+        "{% else %}{{ m['content'].split('</think>')[-1] }}{% endif %}<e>{% endfor %}"
+    )
+    chat = ChatFormat.of(byte_tokenizer(template, ["<s>", "<e>"], eos_token="<e>"), "m", appends=False)
+    messages = conversation("Hi", "<think>Hm</think>Hello", "Bye", "So long")
+    text = "<s>user:Hi<e><s>assistant:Hello<e><s>user:Bye<e><s>assistant:<think></think>So long<e>"
+    assert chat.tokenizer.decode(chat.conversation_ids(messages)) == text
+    assert chat.conversation_ids(messages)[-1:] == chat.end_of_turn_ids == ids_of(chat, "<e>")
+    assert chat.pad_token_id == ids_of(chat, "<s>")[0]
+    with pytest.raises(InputError, match="rewrites earlier turns when a turn is added"):
+        chat.user_prompt_ids(messages)
+
+
+def test_a_template_that_appends_is_read_as_it_is_continued() -> None:
+    one = gemma()
+    other = ChatFormat.of(one.tokenizer, "gemma", appends=False)
+    messages = conversation("Hi", "Hello", "Bye", "So long")
+    assert other.conversation_ids(messages) == one.conversation_ids(messages)
+    assert other.user_prompt_ids(messages) == one.user_prompt_ids(messages)
+
+
+@pytest.mark.parametrize("left_out", ["user", "assistant"])
+def test_a_template_that_leaves_messages_out_can_not_be_read(left_out: str) -> None:
+    template = f"{{% for m in messages if m['role'] != '{left_out}' %}}{{{{ m['content'] }}}}{{% endfor %}}"
     with pytest.raises(InputError) as caught:
-        ChatFormat.of(byte_tokenizer("{{ raise_exception('no chat here') }}", []), "m")
+        ChatFormat.of(byte_tokenizer(template, []), "m", appends=False)
+    assert str(caught.value) == (
+        f"the chat template of m leaves out what the {left_out} says: use one that shows every message"
+    )
+
+
+@pytest.mark.parametrize("appends", [True, False])
+def test_a_template_that_fails(appends: bool) -> None:
+    with pytest.raises(InputError) as caught:
+        ChatFormat.of(byte_tokenizer("{{ raise_exception('no chat here') }}", []), "m", appends=appends)
     assert str(caught.value) == (
         "the chat template of m fails on a plain conversation (no chat here): use an instruction-tuned model"
     )

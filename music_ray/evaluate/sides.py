@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,8 @@ class Scored:
     """Why a pair has a side without a score; empty where it has none such."""
     content: str
     """A digest of the pairs."""
+    scorer: dict[str, Any] = field(default_factory=dict)
+    """What the scorer had decided: engine, dtype, max_model_len."""
 
     def counts(self) -> dict[str, int]:
         """Pairs by the reason why they have no score."""
@@ -147,4 +149,10 @@ def _read(run: RunDir, shape: tuple[int, int], content: str) -> Scored:
     if not seen.all():
         missing = int((~seen).sum())
         raise StageError(f"{missing} conversations have no row in {run.display(RESULT)}: name another --out")
-    return Scored(scores, num_tokens, reasons, content)
+    engine = run.config.engine
+    scorer = {
+        "engine": run.config.score.engine,
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+    }
+    return Scored(scores, num_tokens, reasons, content, scorer)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from music_ray.chat import fold_system
-from music_ray.schema import Message
+from music_ray.schema import Message, is_utf8
 from music_ray.score.rows import conversation_id
 
 _ROLES = ("user", "assistant", "system")
@@ -109,8 +109,3 @@ def _message(value: Any, place: str) -> Message:
     if not is_utf8(content):
         raise Unscorable("not_utf8", f"{place} holds half of a surrogate pair")
     return {"role": role, "content": content}
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written: JSON can escape half of a character."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -39,6 +39,8 @@ class ScoringModel:
     """16 hexadecimal digits of the contents of all files that decide a score."""
     uri: str = ""
     """Where the folder was fetched from; other machines fetch it there as well. Empty of a local one."""
+    long_beyond: int | None = None
+    """LongRoPE (Phi-3): the length up to which positions are turned by the short factors."""
 
     @property
     def place(self) -> str:
@@ -73,7 +75,15 @@ def open_model(name: str) -> ScoringModel:
         max_positions=text.get("max_position_embeddings"),
         digest=folder_digest(folder),
         uri=name if "://" in name else "",
+        long_beyond=_long_beyond(text),
     )
+
+
+def _long_beyond(text: dict[str, Any]) -> int | None:
+    scaling = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if scaling.get("rope_type", scaling.get("type")) not in ("longrope", "su"):
+        return None
+    return scaling.get("original_max_position_embeddings") or text.get("original_max_position_embeddings")
 
 
 def _architecture(config: dict[str, Any], name: str, folder: Path) -> str:

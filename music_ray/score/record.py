@@ -10,6 +10,10 @@ from music_ray.rundir import RunDir
 from music_ray.storage import entries
 
 FILE = "score.json"
+LONGEST = "max_model_len"
+"""Key of the record: engine.max_model_len of the last start; older folders lack it."""
+FACTORS = "position_factors"
+"""Key of made_from: short or long, where the longest conversation decides all scores of a model."""
 _LOCKS = ("lock.json",)
 """What a command that was killed before it wrote anything leaves on an object store."""
 
@@ -40,10 +44,11 @@ def check_folder(run: RunDir, made_from: dict[str, str]) -> None:
     """Refuses a folder that holds something else; writes nothing.
 
     Args:
-        made_from: digests of model and input, engine, dtype.
+        made_from: digests of model and input, engine, dtype, and perhaps position_factors.
 
     Raises:
-        RunFolderError: scores of another model, input, engine or number format, or no scores at all.
+        RunFolderError: scores of another model, input, engine, number format or position factors, or no
+            scores at all.
     """
     record = read_record(run)
     if not record:
@@ -62,6 +67,13 @@ def check_folder(run: RunDir, made_from: dict[str, str]) -> None:
                 f"{run.display()} was made with {key}={before.get(name)}, now it is {made_from[name]}: set "
                 f"{key}={before.get(name)}, or name a new folder with --out"
             )
+    if before.get(FACTORS) != made_from.get(FACTORS):
+        bound = f"engine.max_model_len={record.get(LONGEST)}"
+        raise RunFolderError(
+            f"{run.display()} was made with {bound}, for which vLLM takes this model's {before.get(FACTORS)} "
+            f"position factors, and now the {made_from.get(FACTORS)} ones, which change every score: "
+            f"set {bound}, or name a new folder with --out"
+        )
 
 
 def _check_empty(run: RunDir) -> None:

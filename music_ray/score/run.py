@@ -18,7 +18,7 @@ from music_ray.jobs.driver import run_job
 from music_ray.jobs.inputs import write_inputs
 from music_ray.jobs.job import Job
 from music_ray.jobs.ledger import open_epoch
-from music_ray.jobs.shards import read_index
+from music_ray.jobs.shards import is_among, read_index
 from music_ray.jobs.watch import ErrorRate
 from music_ray.progress import say
 from music_ray.provenance import versions
@@ -27,8 +27,9 @@ from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
 from music_ray.score.conversations import conversations
 from music_ray.score.files import ScoringInput, open_input
-from music_ray.score.model import open_model
-from music_ray.score.record import check_folder, read_record, write_record
+from music_ray.score.longest import OVER_LENGTH, check_longest, no_longer_too_long
+from music_ray.score.model import ScoringModel, open_model
+from music_ray.score.record import FACTORS, LONGEST, check_folder, read_record, write_record
 from music_ray.score.result import INPUTS, RESULT, SHARDS, write_result
 from music_ray.score.rows import CONVERSATION_SCHEMA, shard_schema
 from music_ray.score.settings import scoring_config
@@ -49,47 +50,92 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
 
     Raises:
         ConfigError, InputError, EnvironmentLacksError: a user's mistake, found before anything starts.
-        RunFolderError: `out` holds something else, or another process is scoring into it.
+        RunFolderError: `out` holds something else, longer conversations than may be scored now, or another
+            process is scoring into it.
         StageError: nothing could be scored, or a bound ended it; what is scored stays.
     """
     found = open_model(model)
     source = open_input(data)
     config = scoring_config(found, out, overrides)
     run = RunDir(config)
-    made_from = {
-        "model": found.digest,
-        "input": source.digest(),
-        "engine": config.score.engine,
-        "dtype": config.engine.dtype,
-    }
-    check_folder(run, made_from)
+    _check_chat(found, config)
+    origin = made_from(found, source, config)
+    check_folder(run, origin)
     with run.lock():
         names = {"model": without_credentials(model), "input": without_credentials(data)}
-        record = {**read_record(run), "made_from": made_from, **names}
+        record = {**read_record(run), "made_from": origin, **names}
+        _check_bound(run, record)
         if record.get("status") == "done" and not _to_retry(config, record):
+            _check_any_scored(run, record["counts"])
             say(f"score: finished in {run.display(RESULT)}")
             return run
         record |= {"status": "running", "starts": record.get("starts", 0) + 1, "versions": versions()}
+        record[LONGEST] = config.engine.max_model_len
         write_record(run, record)
-        facts = {f"music_ray.{name}": value for name, value in made_from.items()}
+        facts = {f"music_ray.{name}": value for name, value in origin.items()}
         facts |= {"music_ray.model_name": names["model"], "music_ray.architecture": found.architecture}
         _score_pending(run, source, record["starts"], facts)
         counts = write_result(run, facts)
         run.clear(INPUTS)
         write_record(run, {**record, "status": "done", "counts": counts})
     _tell(run, counts)
+    _check_any_scored(run, counts)
     return run
 
 
+def _check_chat(model: ScoringModel, config: RunConfig) -> None:
+    """What an actor would ask of tokenizer and chat template, before anything is started."""
+    from music_ray.chat import ChatFormat
+
+    # Finished conversations are read: a template may well rewrite earlier turns, as Qwen3's does.
+    chat = ChatFormat.load(model.folder, appends=False)
+    if config.score.engine != "vllm":  # which pads nothing
+        _ = chat.pad_token_id
+
+
+def made_from(model: ScoringModel, source: ScoringInput, config: RunConfig) -> dict[str, str]:
+    """What all scores of a folder have in common: a command that differs in it needs another folder."""
+    engine = config.engine
+    found = {
+        "model": model.digest,
+        "input": source.digest(),
+        "engine": config.score.engine,
+        "dtype": engine.dtype,
+    }
+    if config.score.engine == "vllm" and model.long_beyond is not None:
+        # vLLM decides by the bound, once for all conversations: the bound is in every score.
+        found[FACTORS] = "long" if engine.max_model_len > model.long_beyond else "short"
+    return found
+
+
+def _check_bound(run: RunDir, record: dict[str, Any]) -> None:
+    """No score of a conversation that is too long for this start."""
+    former = record.get(LONGEST)
+    if former is None or former > run.config.engine.max_model_len:
+        check_longest(run, read_index(run, (SHARDS,)), former)
+
+
 def _to_retry(config: RunConfig, record: dict[str, Any]) -> bool:
-    return config.generate.retry_errors and bool(record.get("counts", {}).get("errors"))
+    counts = record.get("counts", {})
+    another_bound = record.get(LONGEST) != config.engine.max_model_len
+    if another_bound and counts.get("error_reasons", {}).get(OVER_LENGTH):
+        return True
+    return config.generate.retry_errors and bool(counts.get("errors"))
 
 
 def _score_pending(run: RunDir, source: ScoringInput, epoch: int, facts: dict[str, str]) -> None:
     # Before the ledger is read: actors of a driver that was killed must write nothing after that.
     open_epoch(run, (SHARDS,), epoch)
     total = _write_inputs(run, source)
-    done = read_index(run, (SHARDS,)).ids_done(errors_too=not run.config.generate.retry_errors)
+    index = read_index(run, (SHARDS,))
+    done = index.ids_done(errors_too=not run.config.generate.retry_errors)
+    again = no_longer_too_long(run, index)
+    done = done[~is_among(done, again)]
+    if len(again):
+        say(
+            f"score: {len(again)} conversations were too long and now fit into engine.max_model_len "
+            f"({run.config.engine.max_model_len}): they are scored"
+        )
     if len(done):
         say(f"score: {len(done)} of {total} conversations are scored already, {total - len(done)} to go")
     if len(done) < total:
@@ -129,13 +175,21 @@ def _run_job(run: RunDir, epoch: int, facts: dict[str, str], done: np.ndarray, t
 
 
 def _tell(run: RunDir, counts: dict[str, Any]) -> None:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts["error_reasons"].items())
+    reasons = _reasons(counts)
     say(
         f"score: {counts['scored']} of {counts['conversations']} conversations scored, {counts['tokens']} "
         f"tokens{f'; not scored: {reasons}' if reasons else ''}; {run.display(RESULT)}"
     )
+
+
+def _check_any_scored(run: RunDir, counts: dict[str, Any]) -> None:
     if not counts["scored"]:
+        reasons = _reasons(counts)
         raise StageError(
             f"none of the {counts['conversations']} conversations could be scored ({reasons}): the `detail` "
             f"column in {run.display(RESULT)} says more"
         )
+
+
+def _reasons(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts["error_reasons"].items())

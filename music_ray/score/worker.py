@@ -15,6 +15,7 @@ from music_ray.engines.base import Completion, RequestError
 from music_ray.jobs.metrics import Metrics
 from music_ray.models import resolve_model
 from music_ray.score.conversations import DETAIL_LIMIT, Unscorable
+from music_ray.score.longest import OVER_LENGTH
 from music_ray.score.rows import ScoreRow
 from music_ray.score.scorers import Scorer, make_scorer
 
@@ -38,7 +39,7 @@ class ScoreWorker:
     ) -> None:
         engine = config.engine.model_copy(update={"model": resolve_model(config.engine.model)})
         config = config.model_copy(update={"engine": engine})
-        self._chat = ChatFormat.load(engine.model)
+        self._chat = ChatFormat.load(engine.model, appends=False)
         self._max_tokens = config.engine.max_model_len
         self._metrics = metrics
         self._counts: Counter[str] = Counter()
@@ -54,7 +55,7 @@ class ScoreWorker:
             num_tokens = len(token_ids)
             if num_tokens > self._max_tokens:
                 raise Unscorable(
-                    "over_length", f"{num_tokens} tokens exceed engine.max_model_len ({self._max_tokens})"
+                    OVER_LENGTH, f"{num_tokens} tokens exceed engine.max_model_len ({self._max_tokens})"
                 )
             return self._row(row, num_tokens, score=await self._score(token_ids))
         except Unscorable as error:

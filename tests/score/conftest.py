@@ -100,3 +100,14 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Scoring's jobs are done in this process, and tell what they worked on."""
+    from music_ray.score import run
+    from tests.score.in_process import Job
+
+    one = Job()
+    monkeypatch.setattr(run, "_run_job", one)
+    return one

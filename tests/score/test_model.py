@@ -53,6 +53,18 @@ def test_the_digest_is_of_what_decides_a_score(tmp_path: Path) -> None:
     assert open_model(str(other)).digest != before
 
 
+def test_positions_with_short_and_long_factors(tmp_path: Path) -> None:
+    """Phi-3's configuration, as it was once and as transformers writes it now."""
+    assert open_model(str(make(tmp_path / "m"))).long_beyond is None
+    scaling = {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
+    before = CONFIG | {"original_max_position_embeddings": 4096, "rope_scaling": scaling}
+    assert open_model(str(make(tmp_path / "before", before))).long_beyond == 4096
+    now = {"rope_type": "longrope", "original_max_position_embeddings": 8192}
+    assert open_model(str(make(tmp_path / "now", CONFIG | {"rope_parameters": now}))).long_beyond == 8192
+    plain = CONFIG | {"rope_parameters": {"rope_type": "default"}}
+    assert open_model(str(make(tmp_path / "plain", plain))).long_beyond is None
+
+
 def test_what_is_no_reward_model(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none") == (
         "no model folder at MODEL: name the folder of a trained reward model, e.g. runs/demo/model (a model "

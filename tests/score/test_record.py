@@ -55,3 +55,14 @@ def test_scores_of_another_model_input_engine_or_format_are_refused(run: RunDir)
     )
     assert refusal(run, dtype="bfloat16").startswith("./out was made with engine.dtype=float32")
     assert json.loads(Path("out/score.json").read_text())["made_from"] == MADE_FROM
+
+
+def test_a_bound_that_is_in_every_score_can_not_change(run: RunDir) -> None:
+    short = MADE_FROM | {"position_factors": "short"}
+    write_record(run, {"made_from": short, "max_model_len": 4096})
+    check_folder(run, short)
+    assert refusal(run, position_factors="long") == (
+        "./out was made with engine.max_model_len=4096, for which vLLM takes this model's short position "
+        "factors, and now the long ones, which change every score: set engine.max_model_len=4096, or name a "
+        "new folder with --out"
+    )
