@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from music_ray.errors import InputError
 from music_ray.report.given import EVALUATION, Place, read_results
-from music_ray.report.numbers import Span, counts, letter, number, span, whole
+from music_ray.report.jsonlines import naming_damage
+from music_ray.report.numbers import FEWEST_CONTEXTS, Span, counts, letter, number, span, whole
 from music_ray.report.rewardbench import RewardBench, read_rewardbench
 from music_ray.report.sensitivity import Sensitivity, read_sensitivity
 from music_ray.rundir import RunDir
@@ -36,6 +36,16 @@ class Accuracy:
     unscored: int
     length: float
     """Rank correlation of a pair's differences in score and in length."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are contexts enough for an interval to be shown."""
+        return self.num_contexts >= FEWEST_CONTEXTS
+
+    @property
+    def shown(self) -> Span:
+        """The accuracy, with an interval where there is one to show."""
+        return self.accuracy.where(self.has_interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,8 @@ class AnyModel:
     confidence: float
     sets: list[SetResult]
     rewardbench: RewardBench | None
+    digests: dict[str, str] = field(default_factory=dict)
+    """Of the files that decide each model's scores, by letter; none where it was not recorded."""
 
 
 def read_any_model(place: Place) -> AnyModel:
@@ -86,7 +98,7 @@ def read_any_model(place: Place) -> AnyModel:
         InputError: the document is damaged.
     """
     document: dict[str, Any] = dict(read_results(place, EVALUATION))
-    try:
+    with naming_damage("it", "run the same music-ray evaluate again"):
         letters = {str(one["name"]): letter(index) for index, one in enumerate(document["models"])}
         return AnyModel(
             place=place,
@@ -94,11 +106,13 @@ def read_any_model(place: Place) -> AnyModel:
             confidence=number(document["confidence"]),
             sets=[_set(place.folder, one, letters, _digests(document)) for one in document["pair_sets"]],
             rewardbench=read_rewardbench(document["rewardbench"], letters),
+            digests=digests_of(document["models"]),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"it is damaged ({type(error).__name__}: {error}): run the same music-ray evaluate again"
-        ) from None
+
+
+def digests_of(models: list[dict[str, Any]]) -> dict[str, str]:
+    """The digests that a document records of its models, by letter."""
+    return {letter(index): str(one["digest"]) for index, one in enumerate(models) if one.get("digest")}
 
 
 def _digests(document: dict[str, Any]) -> dict[str, str]:

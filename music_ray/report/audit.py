@@ -94,8 +94,8 @@ def read_audit(run: RunDir) -> AuditSection | None:
         raise InputError(f"it is no JSON object: run `music-ray audit {run.display()}` again")
     if (version := document.get("audit_version")) != VERSION:
         raise InputError(f"it has version {version}, but this music_ray reads {VERSION}: audit the run again")
-    made_from = run.manifest()["stages"].get("pairs", {}).get("output", "")
     try:
+        made_from = run.manifest()["stages"].get("pairs", {}).get("output", "")
         return _section(document, is_outdated=document["pairs_output"] != made_from)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"it is damaged ({error}): run `music-ray audit {run.display()}` again") from None

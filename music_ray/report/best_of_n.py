@@ -5,12 +5,13 @@ Models are called A, B, … in the order of the command. Knows the document, not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from music_ray.errors import InputError
+from music_ray.report.any_model import digests_of
 from music_ray.report.given import BEST_OF_N, Place, read_results
+from music_ray.report.jsonlines import naming_damage
 from music_ray.report.numbers import Span, counts, letter, number, span, whole
 from music_ray.report.show import count
 
@@ -116,6 +117,10 @@ class BestOfN:
     notes: list[str]
     """What must be said beside the numbers."""
     warnings: list[str]
+    digests: dict[str, str] = field(default_factory=dict)
+    """Of the files that decide each model's scores, by letter."""
+    prompts: str = ""
+    """A digest of the first prompts; empty in results of versions that did not record it."""
 
 
 def read_best_of_n(place: Place) -> BestOfN:
@@ -125,12 +130,8 @@ def read_best_of_n(place: Place) -> BestOfN:
         InputError: the document is damaged.
     """
     document: dict[str, Any] = dict(read_results(place, BEST_OF_N))
-    try:
+    with naming_damage("it", "run the same music-ray best-of-n again"):
         return _best_of_n(place, document)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"it is damaged ({type(error).__name__}: {error}): run the same music-ray best-of-n again"
-        ) from None
 
 
 def _best_of_n(place: Place, document: dict[str, Any]) -> BestOfN:
@@ -158,6 +159,8 @@ def _best_of_n(place: Place, document: dict[str, Any]) -> BestOfN:
         ],
         notes=_notes(document, pickers),
         warnings=[str(one) for one in document["warnings"]],
+        digests=digests_of(document["models"]),
+        prompts=str((document.get("prompts") or {}).get("digest") or ""),
     )
 
 

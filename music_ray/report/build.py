@@ -17,6 +17,7 @@ from markupsafe import Markup
 from music_ray.report import figures, show, side_by_side
 from music_ray.report.collect import ReportData, collect
 from music_ray.report.evaluations import calibrations
+from music_ray.report.numbers import FEWEST_CONTEXTS
 from music_ray.report.rewardbench import PAPER
 from music_ray.rundir import RunDir
 from music_ray.visible import visible
@@ -119,6 +120,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     numbers = ("count", "percent", "decimal", "signed", "known_signed", "duration")
+    jinja.globals["fewest_contexts"] = FEWEST_CONTEXTS
     for name in (*numbers, "moment", "place", "words"):
         jinja.filters[name] = getattr(show, name)
     return jinja

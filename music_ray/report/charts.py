@@ -79,6 +79,17 @@ class Interval:
     high: float
     colour: str
 
+    @property
+    def has_bounds(self) -> bool:
+        """Whether there is an interval to be drawn."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def said(self) -> str:
+        """In words, for who cannot see the chart."""
+        bounds = f" from {_say(self.low)} to {_say(self.high)}" if self.has_bounds else ""
+        return f"{_say(self.value)}{bounds}"
+
 
 def line_chart(
     name: str, title: str, steps: Sequence[int], lines: Sequence[Line], *, reference: float | None = None
@@ -117,7 +128,9 @@ def interval_chart(name: str, title: str, rows: Sequence[Interval], x_label: str
     with _figure(3.7, 0.55 + 0.3 * len(rows)) as (figure, axes):
         axes.axvline(0.5, color=DIM, linewidth=0.8, linestyle=(0, (3, 3)))
         for position, row in enumerate(rows):
-            axes.plot([row.low, row.high], [position, position], color=row.colour, linewidth=2, alpha=0.55)
+            if row.has_bounds:
+                bounds = [row.low, row.high]
+                axes.plot(bounds, [position, position], color=row.colour, linewidth=2, alpha=0.55)
             axes.plot([row.value], [position], "o", color=row.colour, markersize=5)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -126,9 +139,7 @@ def interval_chart(name: str, title: str, rows: Sequence[Interval], x_label: str
         axes.spines["left"].set_visible(False)
         _percent_axis(axes.xaxis, axes.set_xlim)
         axes.set_xlabel(x_label)
-        said = "; ".join(
-            f"{row.label} {_say(row.value)} from {_say(row.low)} to {_say(row.high)}" for row in rows
-        )
+        said = "; ".join(f"{row.label} {row.said}" for row in rows)
         return _svg(figure, name, title, said + ".")
 
 
@@ -139,8 +150,7 @@ def turns_chart(name: str, title: str, groups: Sequence[tuple[str, Sequence[tupl
         for index, (label, points) in enumerate(groups):
             shift = 0.16 * (index - (len(groups) - 1) / 2)
             for turns, point in points:
-                place, span = [turns + shift] * 2, [point.low, point.high]
-                axes.plot(place, span, color=point.colour, linewidth=2, alpha=0.45)
+                _whisker(axes, turns + shift, point, alpha=0.45)
             places = [turns + shift for turns, _ in points]
             values, colour = [point.value for _, point in points], points[0][1].colour if points else INK
             axes.plot(places, values, "o-", color=colour, markersize=4, linewidth=1, label=label)
@@ -168,7 +178,7 @@ def fall_chart(name: str, title: str, curves: Sequence[tuple[str, Sequence[tuple
             shift = 0.12 * (index - (len(curves) - 1) / 2)
             places = [distance - shift for distance, _ in points]
             for place, (_, point) in zip(places, points, strict=True):
-                axes.plot([place] * 2, [point.low, point.high], color=point.colour, linewidth=2, alpha=0.45)
+                _whisker(axes, place, point, alpha=0.45)
             values, colour = [point.value for _, point in points], points[0][1].colour if points else INK
             axes.plot(places, values, "o-", color=colour, markersize=4, linewidth=1, label=label)
         distances = sorted({distance for _, points in curves for distance, _ in points})
@@ -198,18 +208,14 @@ def bar_chart(name: str, title: str, groups: Sequence[tuple[str, Sequence[tuple[
             heights = [bar.value for _, bar in bars]
             axes.bar(places, heights, width=0.92 * width, color=colour, alpha=0.45, linewidth=0, label=label)
             for place, (_, bar) in zip(places, bars, strict=True):
-                axes.plot([place] * 2, [bar.low, bar.high], color=bar.colour, linewidth=2)
+                _whisker(axes, place, bar)
         axes.axhline(0.5, color=INK, linewidth=0.9, linestyle=(0, (3, 3)))
         axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
         axes.set_xlabel("N")
         axes.grid(visible=False, axis="x")
         _percent_axis(axes.yaxis, axes.set_ylim)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2)  # Clear of the bars.
-        said = "; ".join(
-            f"{label}, N = {tick}: {_say(bar.value)} from {_say(bar.low)} to {_say(bar.high)}"
-            for label, bars in groups
-            for tick, bar in bars
-        )
+        said = "; ".join(f"{label}, N = {tick}: {bar.said}" for label, bars in groups for tick, bar in bars)
         return _svg(figure, name, title, said + ".")
 
 
@@ -278,6 +284,11 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
         yield figure, figure.add_subplot()
+
+
+def _whisker(axes: Any, place: float, point: Interval, alpha: float = 1.0) -> None:
+    if point.has_bounds:
+        axes.plot([place] * 2, [point.low, point.high], color=point.colour, linewidth=2, alpha=alpha)
 
 
 def _percent_axis(axis: Any, set_limits: Any) -> None:

@@ -77,6 +77,11 @@ class ReportData:
     damage: list[str] = field(default_factory=list)
 
     @property
+    def beside(self) -> list[AnyModel | BestOfN]:
+        """All evaluations beside the run's own stage."""
+        return [*self.any_models, *self.best_of_n]
+
+    @property
     def reasons(self) -> list[Reasons]:
         """All tables of reasons, in the order of the stages."""
         return [table for stage in self.stages for table in stage.reasons]
@@ -87,6 +92,7 @@ def collect(run: RunDir) -> ReportData:
     damage: list[str] = []
     manifest: dict[str, Any] = _part(damage, "manifest.json", run.manifest, {"stages": {}})
     stages: list[Stage] = _part(damage, "manifest.json", lambda: read_stages(run, manifest), [])
+    tokens = _part(damage, "manifest.json", lambda: read_tokens(manifest), None)
     evaluation = _part(damage, "evaluation", lambda: read_evaluation(run), None)
     ids: list[str] = _part(damage, "pairs", lambda: pair_ids(run), [])
     pairs: list[Reading] = _part(damage, "pairs", lambda: _pairs(run, ids, evaluation), [])
@@ -100,7 +106,7 @@ def collect(run: RunDir) -> ReportData:
         config_yaml=_part(damage, "config.yaml", lambda: _config_yaml(run), ""),
         stages=stages,
         road=road(stages),
-        tokens=read_tokens(manifest),
+        tokens=tokens,
         engines=_part(damage, "rollouts", lambda: _engines(run), []),
         training=_part(damage, "logs/train.jsonl", lambda: read_training(run), None),
         evaluation=evaluation,

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from music_ray.report.jsonlines import read_object
+from music_ray.report.jsonlines import naming_damage, read_object
+from music_ray.report.numbers import FEWEST_CONTEXTS, Span, whole
 from music_ray.report.paired import Paired, Right, contexts_of, tested, written
 from music_ray.report.show import percent, signed
 from music_ray.rundir import RunDir
@@ -33,7 +34,17 @@ class Estimate:
     """Rank correlation of a pair's differences in score and in length; not a number where it is not known."""
     ties: int
     num_contexts: int
-    """0 where it is not known."""
+    """0 where it is not known, as in evaluations of earlier versions; their intervals are shown."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are contexts enough for an interval to be shown."""
+        return not 0 < self.num_contexts < FEWEST_CONTEXTS
+
+    @property
+    def shown(self) -> Span:
+        """The accuracy, with an interval where there is one to show."""
+        return Span(self.accuracy, self.accuracy_low, self.accuracy_high).where(self.has_interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +190,24 @@ class Evaluation:
 
 
 def read_evaluation(run: RunDir) -> Evaluation | None:
-    """The evaluation with its single scores, or None when the stage has not run."""
+    """The evaluation with its single scores, or None when the stage has not run.
+
+    Raises:
+        InputError: evals/pairwise.json, or a file of scores, is damaged.
+    """
     document = read_object(run, "evals", "pairwise.json") or {}
-    suites = document.get("suites") or {}
     scores = read_scores(run)
-    names = [*suites, *(name for name in scores if name not in suites)]
-    if not names:
-        return None
-    return Evaluation(
-        confidence=_number(document.get("confidence", run.config.evaluate.confidence)),
-        bootstrap_samples=document.get("bootstrap_samples"),
-        suites=[_suite(run, name, suites.get(name, {}), scores.get(name, {})) for name in names],
-    )
+    remedy = f"remove {run.display('evals')} and run music-ray evaluate CONFIG again"
+    with naming_damage("evals/pairwise.json", remedy):
+        suites: dict[str, Any] = dict(document.get("suites") or {})
+        names = [*suites, *(name for name in scores if name not in suites)]
+        if not names:
+            return None
+        return Evaluation(
+            confidence=_number(document.get("confidence", run.config.evaluate.confidence)),
+            bootstrap_samples=whole(document.get("bootstrap_samples")) or None,
+            suites=[_suite(run, name, suites.get(name, {}), scores.get(name, {})) for name in names],
+        )
 
 
 def _suite(run: RunDir, name: str, document: dict[str, Any], scores: dict[str, ScoreSet]) -> Suite:
@@ -198,7 +215,7 @@ def _suite(run: RunDir, name: str, document: dict[str, Any], scores: dict[str, S
     return Suite(
         name=name,
         num_pairs=int(document.get("num_pairs", longest)),
-        num_conversations=document.get("num_conversations"),
+        num_conversations=whole(document.get("num_conversations")) or None,
         models=[_result(model, values) for model, values in (document.get("models") or {}).items()],
         scores=scores,
         paired=_paired(run, name, document, scores),

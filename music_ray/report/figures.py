@@ -68,13 +68,7 @@ def accuracy_chart(evaluation: Evaluation | None) -> str | None:
 def accuracy_of_two(first: Evaluation | None, second: Evaluation | None) -> str | None:
     """The trained models of two runs on their held-out suites, the second in grey."""
     rows = [
-        Interval(
-            f"{visible(suite.name)}, {which}",
-            one.accuracy,
-            one.accuracy_low,
-            one.accuracy_high,
-            colour,
-        )
+        _of_span(f"{visible(suite.name)}, {which}", one.shown, colour)
         for which, evaluation, colour in (("first", first, INK), ("second", second, DIM))
         for suite in (evaluation.suites if evaluation else ())
         if (one := suite.overall(TRAINED)) is not None and math.isfinite(one.accuracy)
@@ -153,7 +147,7 @@ def _falls(pairs: SetResult, letter: str) -> list[tuple[str, list[tuple[int, Int
             points := [
                 (
                     distance,
-                    _of_span(str(distance), point.fall_std, ALTER if curve.kind == "contrast" else INK),
+                    _of_span(str(distance), point.shown, ALTER if curve.kind == "contrast" else INK),
                 )
                 for distance, point in curve.by_distance
                 if point.fall_std.is_known
@@ -202,7 +196,7 @@ def _of_span(label: str, found: Span, colour: str) -> Interval:
 
 
 def _interval(label: str, estimate: Estimate, model: str) -> Interval:
-    return Interval(label, estimate.accuracy, estimate.accuracy_low, estimate.accuracy_high, _colour(model))
+    return _of_span(label, estimate.shown, _colour(model))
 
 
 def _colour(model: str) -> str:

@@ -6,173 +6,235 @@ from. All other models keep their names. Knows what reports collect, not how it 
 
 from __future__ import annotations
 
-import os
-import re
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+from music_ray.report.any_model import AnyModel, SetResult
 from music_ray.report.best_of_n import BestOfN, Match, Rate
 from music_ray.report.collect import ReportData
 from music_ray.report.evaluation import TRAINED, Suite
-from music_ray.report.numbers import Span
+from music_ray.report.meeting import Entry, rows_of
 from music_ray.report.paired import Right, chance, contexts_of, tested
-from music_ray.report.parts import Part, Row, merged
+from music_ray.report.parts import Part
+from music_ray.report.roles import Role, Roles, roles_of
 from music_ray.report.sensitivity import Point
-from music_ray.report.show import NOTHING, count, known_signed, percent, place
+from music_ray.report.show import NOTHING, count, known_signed, place, share
 from music_ray.rundir import RunDir
 from music_ray.schema import pair_content
 
-OWN, STARTED_FROM = "the run's model", "what it started from"
-_UNTRAINED = "untrained:"
 Run = tuple[RunDir, ReportData]
 """A run's folder, and what its report has collected."""
+_UNKNOWN_PROMPTS = (
+    "Which prompts a win rate is of is not in its results: compare runs only where best_of_n.prompts, "
+    "sources and num_prompts were the same."
+)
 
 
 def parts(first: Run, second: Run) -> list[Part]:
     """The tables of the evaluations beside the runs' own stage."""
-    runs = (first, second)
-    contents = [dict(_contents(data)) for _, data in runs]
-    other_pairs = [
-        f"{name}: other pairs in one run than in the other."
-        for name in contents[0]
-        if name in contents[1] and contents[0][name] != contents[1][name]
-    ]
+    sides = [_Side(run, data, roles_of(run, data)) for run, data in (first, second)]
     evaluate = "music-ray evaluate --model RUN/model --pairs FILE --out RUN/evaluations/NAME makes one."
     best_of_n = "music-ray best-of-n CONFIG --model RUN/model --out RUN/evaluations/best-of-n makes them."
     return [
         Part(
             "Accuracy on any pairs",
             "Pairs whose chosen side scores higher, with intervals over contexts",
-            _rows(runs, [dict(_accuracies(*one)) for one in runs]),
+            rows_of(*(list(_accuracies(side)) for side in sides)),
             f"No evaluation of any models in either run: {evaluate}",
-            other_pairs,
+            [*_other_pairs(*sides), *_changed(sides, "any_models")],
         ),
         Part(
             "Turn-sensitivity",
             "Fall of the score with one spoiled reply, in standard deviations of the model's own scores",
-            _rows(runs, [dict(_falls(*one)) for one in runs]),
+            rows_of(*(list(_falls(side)) for side in sides)),
             "No turn-sensitivity in either run: music-ray evaluate --model … --sensitivity measures it.",
         ),
         Part(
             "Win rates in best-of-N",
             "Of the first, over the prompts with an outcome, with intervals over prompts",
-            _rows(runs, [dict(_win_rates(*one)) for one in runs]),
+            rows_of(*(list(_win_rates(side)) for side in sides)),
             f"No win rates in either run: {best_of_n}",
-            _other_games(runs),
+            [*_other_games(*sides), *_changed(sides, "best_of_n")],
         ),
     ]
 
 
-def part_of(name: str, run: RunDir) -> str:
-    """What a model that was named on a command line is to a run."""
-    if name.startswith(_UNTRAINED):
-        return STARTED_FROM if _is(name.removeprefix(_UNTRAINED), run) else name
-    return OWN if _is(name, run, "model") else name
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two runs."""
+
+    run: RunDir
+    data: ReportData
+    roles: Roles
+
+    def role(self, found: AnyModel | BestOfN, mark: str) -> Role:
+        """The part of what an evaluation calls so; of a picker that is no model, its name."""
+        if mark not in found.models:
+            return Role(mark, mark)
+        return self.roles.of(found.models[mark], found.digests.get(mark, ""))
+
+    def folder(self, found: AnyModel | BestOfN) -> str:
+        """An evaluation's name, which no other of this run has."""
+        names = [one.place.folder.config.name for one in self.data.beside]
+        places = [one.place.folder.root for one in self.data.beside]
+        at = places.index(found.place.folder.root)
+        before = names[:at].count(names[at])
+        return f"{names[at]}, number {before + 1}" if before else names[at]
 
 
-def _is(name: str, run: RunDir, *below: str) -> bool:
-    if name.rstrip("/") == run.display(*below).rstrip("/"):
-        return True
-    return run.is_local and os.path.abspath(os.path.expanduser(name)) == run.path(*below)
+def _changed(sides: list[_Side], kind: str) -> list[str]:
+    """What must be said of models that lie where they were evaluated no more."""
+    roles = [
+        side.role(found, mark)
+        for side in sides
+        for found in getattr(side.data, kind)
+        for mark in found.models
+    ]
+    return list(dict.fromkeys(one.note for one in roles if one.note))
 
 
-def _rows(runs: tuple[Run, Run], columns: list[dict[str, str]]) -> list[Row]:
-    return [(_fit(label, runs), one, other) for label, one, other in merged(*columns)]
+# -- any models on any pairs -----------------------------------------------------------------------
 
 
-def _fit(label: str, runs: tuple[Run, Run]) -> str:
-    """A label with models' places fit for a page: rows are merged before, since these tell less apart."""
-    models = [one.models for _, data in runs for one in data.any_models]
-    models += [one.models for _, data in runs for one in data.best_of_n]
-    named = {name for one in models for name in one.values() if place(name) != name}
-    longest_first = "|".join(re.escape(name) for name in sorted(named, key=len, reverse=True))
-    return re.sub(longest_first, lambda match: place(match[0]), label) if named else label
-
-
-def _contents(data: ReportData) -> Iterator[tuple[str, str]]:
-    for found in data.any_models:
+def _sets(side: _Side) -> Iterator[tuple[AnyModel, SetResult]]:
+    for found in side.data.any_models:
         for pairs in found.sets:
-            yield pairs.name, pairs.content
+            yield found, pairs
 
 
-def _accuracies(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
-    for found in data.any_models:
-        for pairs in found.sets:
-            for letter, one in pairs.overall.items():
-                shown = _share(one.accuracy, one.num_pairs)
-                yield f"{pairs.name}, {part_of(found.models[letter], run)}", shown
+def _entry(side: _Side, found: AnyModel, pairs: SetResult, mark: str, cell: str, more: str = "") -> Entry:
+    role = side.role(found, mark)
+    return Entry(
+        key=(pairs.name, role.key, more),
+        of=pairs.content,
+        label=f"{pairs.name}, {role.label}{more}",
+        cell=cell,
+        folder=side.folder(found),
+        model=f"model {mark}",
+    )
 
 
-def _falls(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
-    for found in data.any_models:
-        for pairs in found.sets:
-            for curve in pairs.sensitivity.curves if pairs.sensitivity else ():
-                who = f"{pairs.name}, {part_of(found.models[curve.letter], run)}, {curve.label}"
-                yield f"{who}: last turn", _fall(curve.last)
-                yield f"{who}: all earlier", _fall(curve.earlier)
+def _accuracies(side: _Side) -> Iterator[Entry]:
+    for found, pairs in _sets(side):
+        for mark, one in pairs.overall.items():
+            span = one.accuracy
+            cell = share(span.value, span.low, span.high, one.num_pairs, has_interval=one.has_interval)
+            yield _entry(side, found, pairs, mark, cell)
+
+
+def _falls(side: _Side) -> Iterator[Entry]:
+    for found, pairs in _sets(side):
+        for curve in pairs.sensitivity.curves if pairs.sensitivity else ():
+            for name, point in (("last turn", curve.last), ("all earlier", curve.earlier)):
+                yield _entry(side, found, pairs, curve.letter, _fall(point), f", {curve.label}: {name}")
 
 
 def _fall(point: Point) -> str:
     found = point.fall_std
     if not found.is_known:
         return NOTHING
-    interval = f"{known_signed(found.low, 2)} to {known_signed(found.high, 2)}"
-    return f"{known_signed(found.value, 2)} ({interval}), {point.verdict}"
+    interval = f" ({known_signed(found.low, 2)} to {known_signed(found.high, 2)})"
+    return f"{known_signed(found.value, 2)}{interval if point.has_interval else ''}, {point.verdict}"
 
 
-def _win_rates(run: RunDir, data: ReportData) -> Iterator[tuple[str, str]]:
-    for who, how, _, _, rate in _games(run, data):
-        left_out = rate.num_prompts - rate.num_counted
-        noted = f", {count(left_out)} left out" if left_out and rate.win_rate.is_known else ""
-        yield f"{who}, {how}", _share(rate.win_rate, rate.num_counted) + noted
+def _other_pairs(first: _Side, second: _Side) -> Iterator[str]:
+    """Which pair sets have one name and not the same pairs."""
+    ours, theirs = _contents(first), _contents(second)
+    for name in ours:
+        if name not in theirs or ours[name] == theirs[name]:
+            continue
+        if ours[name] & theirs[name]:
+            yield f"{name}: some evaluations are of other pairs in one run than in the other."
+        else:
+            yield f"{name}: other pairs in one run than in the other."
 
 
-def _games(run: RunDir, data: ReportData) -> Iterator[tuple[str, str, BestOfN, Match, Rate]]:
-    """Every win rate: who against whom, how they picked and who judged, and what it is from."""
-    for found in data.best_of_n:
+def _contents(side: _Side) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for _, pairs in _sets(side):
+        found[pairs.name].add(pairs.content)
+    return found
+
+
+# -- best of N -------------------------------------------------------------------------------------
+
+
+def _games(side: _Side) -> Iterator[tuple[BestOfN, Match, tuple[Role, Role]]]:
+    for found in side.data.best_of_n:
         for match in found.matches:
-            first, second = (
-                part_of(found.models[one], run) if one in found.models else one
-                for one in (match.first, match.second)
+            yield found, match, (side.role(found, match.first), side.role(found, match.second))
+
+
+def _win_rates(side: _Side) -> Iterator[Entry]:
+    for found, match, (one, other) in _games(side):
+        who = f"{one.label} against {other.label}"
+        for rate in match.rates:
+            how = f"by {rate.selection}, N = {rate.n}, judged by {match.judged_by}"
+            yield Entry(
+                key=(one.key, other.key, how, found.turns, _judge(found, match)),
+                of=found.prompts,
+                label=f"{who}, {how}",
+                cell=_win_rate(rate),
+                folder=side.folder(found),
+                model=f"{match.first} against {match.second}",
             )
-            for rate in match.rates:
-                how = f"by {rate.selection}, N = {rate.n}, judged by {match.judged_by}"
-                yield f"{first} against {second}", how, found, match, rate
 
 
-def _other_games(runs: tuple[Run, Run]) -> list[str]:
-    """What keeps two win rates of one row from being compared."""
-    first, second = (
-        {
-            (who, how): (f"{who}, judged by {match.judged_by}", _played(found, match))
-            for who, how, found, match, _ in _games(*one)
-        }
-        for one in runs
-    )
-    common = [key for key in first if key in second]
-    notes = [
-        f"{_fit(first[key][0], runs)}: {first[key][1]} in the first run, {second[key][1]} in the second."
-        for key in common
-        if first[key][1] != second[key][1]
-    ]
-    unknown = (
-        "Which prompts a win rate is of is not in its results: compare runs only where best_of_n.prompts, "
-        "sources and num_prompts were the same."
-    )
-    return [*dict.fromkeys(notes), *([unknown] if common else [])]
+def _win_rate(rate: Rate) -> str:
+    found, left_out = rate.win_rate, rate.num_prompts - rate.num_counted
+    noted = f", {count(left_out)} left out" if left_out and found.is_known else ""
+    return share(found.value, found.low, found.high, rate.num_counted) + noted
 
 
-def _played(found: BestOfN, match: Match) -> str:
-    """The number of turns, and the judge's model where a model judged."""
-    turns = "1 turn" if found.turns == 1 else f"{found.turns} turns"
-    models = [place(one.model) for one in found.judges if one.name == match.judged_by]
-    return ", ".join([turns, *models])
+def _other_games(first: _Side, second: _Side) -> list[str]:
+    """What keeps win rates of the same players and judge in rows of their own, or makes a row doubtful."""
+    ours, theirs = _played(first), _played(second)
+    notes, is_unknown = [], False
+    for key, mine in ours.items():
+        if key not in theirs:
+            continue
+        others = theirs[key]
+        if set(mine.how) != set(others.how):
+            notes.append(
+                f"{mine.label}: {' and '.join(mine.how)} in the first run, {' and '.join(others.how)} in the "
+                "second."
+            )
+        is_unknown = is_unknown or "" in mine.prompts | others.prompts
+        if mine.prompts != others.prompts and "" not in mine.prompts | others.prompts:
+            some = "some are of " if mine.prompts & others.prompts else ""
+            notes.append(f"{mine.label}: {some}other prompts in one run than in the other.")
+    return [*dict.fromkeys(notes), *([_UNKNOWN_PROMPTS] if is_unknown else [])]
 
 
-def _share(found: Span, number: int) -> str:
-    if not found.is_known:
-        return NOTHING
-    return f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)}) of {count(number)}"
+@dataclass(slots=True)
+class _Played:
+    """All win rates of two players by one judge in one run."""
+
+    label: str
+    how: list[str] = field(default_factory=list)
+    """Numbers of turns, and the judge's model where a model judged."""
+    prompts: set[str] = field(default_factory=set)
+    """Digests; an empty one where it is not known."""
+
+
+def _played(side: _Side) -> dict[tuple[str, str, str], _Played]:
+    played: dict[tuple[str, str, str], _Played] = {}
+    for found, match, (one, other) in _games(side):
+        label = f"{one.label} against {other.label}, judged by {match.judged_by}"
+        here = played.setdefault((one.key, other.key, match.judged_by), _Played(label))
+        turns = "1 turn" if found.turns == 1 else f"{found.turns} turns"
+        here.how.append(", ".join([turns, *map(place, _judge(found, match))]))
+        here.prompts.add(found.prompts)
+    for here in played.values():
+        here.how = list(dict.fromkeys(here.how))
+    return played
+
+
+def _judge(found: BestOfN, match: Match) -> tuple[str, ...]:
+    """The judge's model; none where a checker judged."""
+    return tuple(one.model for one in found.judges if one.name == match.judged_by)
 
 
 # -- the same held-out pairs -----------------------------------------------------------------------

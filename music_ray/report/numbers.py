@@ -9,6 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+FEWEST_CONTEXTS = 10
+"""Below this no interval is shown: resampling so few says less than it seems to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -22,6 +25,10 @@ class Span:
     def is_known(self) -> bool:
         """Whether there is an estimate."""
         return math.isfinite(self.value)
+
+    def where(self, has_interval: bool) -> Span:
+        """The estimate, with its interval only where one is to be shown."""
+        return self if has_interval else Span(self.value)
 
 
 def number(value: Any) -> float:

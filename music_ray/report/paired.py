@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from music_ray.paired_tests import sign_flip_test
-from music_ray.report.numbers import Span, number, span, whole
+from music_ray.report.numbers import FEWEST_CONTEXTS, Span, number, span, whole
 from music_ray.report.show import known_signed
 from music_ray.rundir import RunDir
 
@@ -33,6 +33,7 @@ class Paired:
     p_value: float
     """By exchanges of whole contexts."""
     num_contexts: int
+    """0 where it is not known."""
 
     @property
     def is_settled(self) -> bool:
@@ -53,7 +54,11 @@ class Paired:
         """The difference in points, its interval and its p-value."""
         found = self.difference
         points = [known_signed(100 * one, 1) for one in (found.value, found.low, found.high)]
-        interval = f"{points[1]} to {points[2]}" if math.isfinite(found.low) else "no interval recorded"
+        interval = f"{points[1]} to {points[2]}"
+        if not math.isfinite(found.low):
+            interval = "no interval recorded"
+        elif 0 < self.num_contexts < FEWEST_CONTEXTS:
+            interval = "too few contexts for an interval"
         return f"{points[0]} points ({interval}), {chance(self.p_value)} by exchanges of whole contexts"
 
 

@@ -18,6 +18,7 @@ from music_ray.errors import RunFolderError
 from music_ray.jobs.shards import read_batches, read_index
 from music_ray.jobs.usage import read_usage
 from music_ray.judge.rows import job_name, verdict_folder
+from music_ray.report.jsonlines import naming_damage
 from music_ray.report.show import count, percent
 from music_ray.rundir import RunDir
 
@@ -101,11 +102,13 @@ def read_comparison(run: RunDir, manifest: dict[str, Any]) -> Comparison | None:
     """Compares the first plan of plan.json with what is known; None without a plan or a truth.
 
     Raises:
-        RunFolderError: plan.json is damaged.
+        InputError: the manifest is damaged.
+        RunFolderError: plan.json is.
     """
     if not run.exists(PLAN_FILE):
         return None
-    truth = {name: value for name, value in _truth(run, manifest).items() if value is not None}
+    with naming_damage("a stage's record in manifest.json", "restore it"):
+        truth = {name: value for name, value in _truth(run, manifest).items() if value is not None}
     try:
         plan = json.loads(run.read_text(PLAN_FILE))["first"]
         rows = [

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from music_ray.report.jsonlines import read_objects
+from music_ray.report.jsonlines import naming_damage, read_objects
 from music_ray.rundir import RunDir
 from music_ray.schema import (
     Contrast,
@@ -151,8 +151,15 @@ def read_pairs(run: RunDir, ids: list[str]) -> list[Reading]:
 
 
 def refusals(run: RunDir) -> list[dict[str, Any]]:
-    """The objects of pairs/gates.jsonl: the rollouts that gave no pair, each with its reason."""
-    return [one for one in read_objects(run, "pairs", "gates.jsonl").objects if "id" in one]
+    """The objects of pairs/gates.jsonl: the rollouts that gave no pair, each with its reason.
+
+    Raises:
+        InputError: an id in it is no rollout's.
+    """
+    found = [one for one in read_objects(run, "pairs", "gates.jsonl").objects if "id" in one]
+    with naming_damage("pairs/gates.jsonl", "remove the line with that id"):
+        pa.array([int(one["id"]) for one in found], pa.int64())
+    return found
 
 
 def few_of_each_reason(refused: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:

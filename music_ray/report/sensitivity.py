@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from music_ray.report.numbers import Span, counts, number, span, whole
+from music_ray.report.numbers import FEWEST_CONTEXTS, Span, counts, number, span, whole
 
 KINDS = {"foreign": "another conversation's reply", "contrast": "the rejected side's reply"}
 _VERDICTS = {
@@ -33,6 +33,16 @@ class Point:
     """Share of the conversations whose score fell."""
     verdict: str
     """falls | rises | no fall seen | too few."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are contexts enough for an interval to be shown."""
+        return self.num_contexts >= FEWEST_CONTEXTS
+
+    @property
+    def shown(self) -> Span:
+        """The fall in standard deviations, with an interval where there is one to show."""
+        return self.fall_std.where(self.has_interval)
 
 
 @dataclass(frozen=True, slots=True)

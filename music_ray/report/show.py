@@ -29,6 +29,14 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f}%"
 
 
+def share(value: float, low: float, high: float, number: float, *, has_interval: bool = True) -> str:
+    """A share of so many with its interval; a dash where there is none."""
+    if not math.isfinite(value):
+        return NOTHING
+    interval = f"{percent(low)} to {percent(high)}" if has_interval else "too few contexts"
+    return f"{percent(value)} ({interval}) of {count(number)}"
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of decimals and a real minus sign."""
     if value is None:

@@ -13,7 +13,7 @@ from music_ray.report import matching
 from music_ray.report.collect import ReportData
 from music_ray.report.evaluation import Estimate
 from music_ray.report.parts import Part, Row, merged
-from music_ray.report.show import NOTHING, count, decimal, duration, percent, sentence, words
+from music_ray.report.show import NOTHING, count, decimal, duration, percent, sentence, share, words
 from music_ray.rundir import RunDir
 
 ACCURACY = "Accuracy on held-out pairs"
@@ -151,5 +151,5 @@ def _accuracies(data: ReportData) -> dict[str, str]:
 
 
 def _estimate(one: Estimate) -> str:
-    low, high = percent(one.accuracy_low), percent(one.accuracy_high)
-    return f"{percent(one.accuracy)} ({low} to {high}) of {count(one.num_pairs)}"
+    bounds = one.accuracy_low, one.accuracy_high
+    return share(one.accuracy, *bounds, one.num_pairs, has_interval=one.has_interval)

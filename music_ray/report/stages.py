@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from music_ray.report.jsonlines import naming_damage
 from music_ray.report.show import words
 from music_ray.rundir import STAGES, RunDir
 
@@ -79,10 +80,15 @@ class Tokens:
 
 
 def read_stages(run: RunDir, manifest: dict[str, Any]) -> list[Stage]:
-    """All stages in their order, those that never ran included."""
+    """All stages in their order, those that never ran included.
+
+    Raises:
+        InputError: a stage's record is damaged.
+    """
     records = manifest.get("stages", {})
     names = (_EXTRA, *STAGES) if _EXTRA in records else STAGES
-    return [_stage(run, name, records.get(name, {})) for name in names]
+    with naming_damage("a stage's record in it", "restore it"):
+        return [_stage(run, name, records.get(name, {})) for name in names]
 
 
 def _stage(run: RunDir, name: str, record: dict[str, Any]) -> Stage:
@@ -121,8 +127,16 @@ def _is_number(value: Any) -> bool:
 
 
 def read_tokens(manifest: dict[str, Any]) -> Tokens | None:
-    """Tokens of the generate stage; None when it did not record any."""
-    stages = manifest.get("stages", {})
+    """Tokens of the generate stage; None when it did not record any.
+
+    Raises:
+        InputError: its record is damaged.
+    """
+    with naming_damage("the record of generate in it", "restore it"):
+        return _tokens(manifest.get("stages", {}))
+
+
+def _tokens(stages: dict[str, Any]) -> Tokens | None:
     generate = stages.get("generate", {})
     tokens = generate.get("tokens")
     if not isinstance(tokens, dict) or not tokens:

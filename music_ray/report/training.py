@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from music_ray.report.jsonlines import read_objects
+from music_ray.report.jsonlines import naming_damage, read_objects
 from music_ray.rundir import RunDir
 
 SERIES = ("loss", "accuracy", "margin", "chosen_reward", "rejected_reward", "learning_rate", "gradient_norm")
@@ -42,21 +42,26 @@ class Training:
 
 
 def read_training(run: RunDir) -> Training | None:
-    """The log, or None when no step was logged. The last line of a step counts."""
+    """The log, or None when no step was logged. The last line of a step counts.
+
+    Raises:
+        InputError: a line holds another kind of value than training logs.
+    """
     lines = read_objects(run, "logs", "train.jsonl")
     entries = [line for line in lines.objects if isinstance(line.get("step"), int)]
     by_step = {entry["step"]: entry for entry in entries}
     if not by_step:
         return None
     rows = [by_step[step] for step in sorted(by_step)]
-    return Training(
-        steps=sorted(by_step),
-        series={name: [_number(row.get(name)) for row in rows] for name in SERIES},
-        num_repeated=len(entries) - len(by_step),
-        num_unreadable=lines.num_unreadable,
-        tokens=sum(int(row.get("tokens") or 0) for row in rows),
-        seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
-    )
+    with naming_damage("a line of it", "remove that line"):
+        return Training(
+            steps=sorted(by_step),
+            series={name: [_number(row.get(name)) for row in rows] for name in SERIES},
+            num_repeated=len(entries) - len(by_step),
+            num_unreadable=lines.num_unreadable,
+            tokens=sum(int(row.get("tokens") or 0) for row in rows),
+            seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
+        )
 
 
 def _number(value: Any) -> float:

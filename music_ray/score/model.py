@@ -5,7 +5,6 @@ Reads configuration and weight headers without loading a model; importing it loa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from music_ray.errors import InputError
+from music_ray.model_folder import folder_digest
 from music_ray.models import check_local_model, read_json, resolve_model
-from music_ray.rundir import digest
 
 HEAD = "score.weight"
 """Name of the reward head's weights in transformers' sequence classifiers of decoders."""
 _ARCHITECTURE = "ForSequenceClassification"
-_DECIDE = (".json", ".jinja", ".model", ".safetensors", ".txt")
-"""Suffixes of the files that decide what a folder scores; a model card does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +114,3 @@ def _weight_names(folder: Path) -> Iterator[str]:
                 raise InputError(
                     f"{path} is no readable safetensors file ({error}): fetch it again"
                 ) from None
-
-
-def folder_digest(folder: Path) -> str:
-    """A digest of the files that decide a score, by name and content."""
-    return digest(
-        {
-            path.name: _sha256(path)
-            for path in sorted(folder.iterdir())
-            if path.is_file() and path.suffix in _DECIDE and not path.name.startswith(".")
-        }
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from music_ray import schema
+from music_ray.report.build import render
 from music_ray.report.collect import collect
 from music_ray.report.evaluation import Suite, read_evaluation
 from music_ray.report.stages import Tokens, read_stages
@@ -237,6 +238,86 @@ def test_a_damaged_file_costs_its_part_alone(run: RunDir, parts: tuple[str, ...]
     assert len(data.damage) == 1
     assert data.damage[0].startswith(said)
     assert data.stages or parts == ("manifest.json",)
+
+
+def put(run: RunDir, keys: tuple[str, ...], value: object) -> None:
+    """Sets one value of evals/pairwise.json."""
+    document = json.loads(run.read_text("evals", "pairwise.json"))
+    inner = document
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    run.write_text(json.dumps(document), "evals", "pairwise.json")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "error"),
+    [
+        (("suites",), ["music"], "ValueError: "),
+        (("suites", "music"), None, "AttributeError: 'NoneType' object has no attribute 'get'"),
+        (("suites", "music", "models"), ["x"], "AttributeError: 'list' object has no attribute 'items'"),
+        (("suites", "music", "comparisons"), [1], "AttributeError: 'int' object has no attribute 'get'"),
+        (("suites", "music", "num_pairs"), "x", "ValueError: invalid literal for int() with base 10: 'x'"),
+        (("suites", "music", "num_pairs"), math.inf, "OverflowError: "),
+    ],
+)
+def test_an_evaluation_of_another_form_costs_its_section_alone(
+    keys: tuple[str, ...], value: object, error: str, run: RunDir
+) -> None:
+    put(run, keys, value)
+    data = collect(run)
+    (sentence,) = data.damage
+    assert sentence.startswith(f"evaluation could not be read: evals/pairwise.json is damaged ({error}")
+    assert sentence.endswith(f"): remove {run.display('evals')} and run music-ray evaluate CONFIG again")
+    assert data.evaluation is None
+    assert data.training is not None and len(data.pairs) == 3 and len(data.any_models) == 1
+    assert "evals/pairwise.json is damaged" in render(data)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ('{"step": 9, "tokens": "x"}', "ValueError: invalid literal for int() with base 10: 'x'"),
+        ('{"step": 9, "seconds": [1]}', "TypeError: float() argument must be a string or a real number"),
+    ],
+)
+def test_a_line_of_the_log_with_another_kind_of_value_costs_the_curves_alone(
+    line: str, error: str, run: RunDir
+) -> None:
+    run.write_text(f"{run.read_text('logs', 'train.jsonl')}\n{line}\n", "logs", "train.jsonl")
+    data = collect(run)
+    (sentence,) = data.damage
+    assert sentence.startswith(f"logs/train.jsonl could not be read: a line of it is damaged ({error}")
+    assert sentence.endswith("): remove that line")
+    assert data.training is None and data.evaluation is not None
+
+
+@pytest.mark.parametrize("id_", ['"abc"', "null", "[4]", "1e999", "9223372036854775808"])
+def test_a_refusal_of_no_rollout_costs_the_refusals_alone(id_: str, run: RunDir) -> None:
+    gates = run.read_text("pairs", "gates.jsonl")
+    run.write_text(f'{gates}{{"id": {id_}, "reason": "looping"}}\n', "pairs", "gates.jsonl")
+    data = collect(run)
+    (sentence,) = data.damage
+    assert sentence.startswith("pairs/gates.jsonl could not be read: pairs/gates.jsonl is damaged (")
+    assert sentence.endswith("): remove the line with that id")
+    assert (data.num_refused, data.refused, len(data.pairs)) == (0, [], 3)
+
+
+def test_a_stage_without_a_record_of_its_form_costs_the_stages_alone(run: RunDir) -> None:
+    manifest = run.manifest()
+    manifest["stages"]["generate"]["tokens"]["prompt"] = "x"
+    run._write_manifest(manifest)
+    data = collect(run)
+    assert data.damage == [
+        "manifest.json could not be read: the record of generate in it is damaged (ValueError: invalid "
+        "literal for int() with base 10: 'x'): restore it"
+    ]
+    assert data.tokens is None and data.stages and data.evaluation is not None
+    manifest["stages"]["pairs"] = 7
+    run._write_manifest(manifest)
+    data = collect(run)
+    assert any("a stage's record in it is damaged (AttributeError" in one for one in data.damage)
+    assert data.stages == [] and data.evaluation is not None
 
 
 def test_an_unreadable_evaluation_leaves_the_scores(run: RunDir) -> None:

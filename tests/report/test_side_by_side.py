@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from music_ray import schema
 from music_ray.errors import ConfigError
 from music_ray.report.collect import collect
 from music_ray.report.command import name_evaluations, report_command, report_of_two
-from music_ray.report.matching import OWN, STARTED_FROM, part_of
 from music_ray.report.parts import Part
+from music_ray.report.roles import OWN, STARTED_FROM
 from music_ray.report.side_by_side import parts
 from music_ray.rundir import RunDir
 from tests.report.evaluation_folder import write_any_model, write_best_of_n, write_held_out
 from tests.report.report_folder import make_pair, write_run, write_scores
+from tests.report.test_model_digest import write_model
 from tests.report.test_report_build import Page
 
 
@@ -143,26 +145,102 @@ def test_win_rates_of_other_turns_or_judges_are_said(run: RunDir, other: RunDir)
     assert tables(run, other)["Win rates in best-of-N"].notes == []
 
 
+def test_a_second_evaluation_of_one_name_keeps_its_rows(run: RunDir, other: RunDir) -> None:
+    text = write_any_model(run, "later").read_text("evaluation.json")
+    text = text.replace("c0ffee", "decaf").replace('"accuracy": 0.75', '"accuracy": 0.8125')
+    run.write_text(text, "evaluations", "later", "evaluation.json")
+    found = tables(run, other)
+    same, later = "75.0% (70.0% to 80.0%) of 4", "81.2% (70.0% to 80.0%) of 4"
+    assert found["Accuracy on any pairs"].rows[:2] == [
+        (f"dev, {OWN} (in dev)", same, same),
+        (f"dev, {OWN} (in later)", later, "—"),
+    ]
+    assert found["Accuracy on any pairs"].notes == [
+        "dev: some evaluations are of other pairs in one run than in the other."
+    ]
+    assert [len(found[title].rows) for title in ("Accuracy on any pairs", "Turn-sensitivity")] == [4, 12]
+
+
+def test_a_second_best_of_n_keeps_its_rows(run: RunDir, other: RunDir) -> None:
+    file = ("evaluations", "short", "results.json")
+    text = write_best_of_n(run, "short").read_text("results.json")
+    run.write_text(text.replace('"turns": 3', '"turns": 1').replace("0.625", "0.75"), *file)
+    found = tables(run, other)["Win rates in best-of-N"]
+    wins = {label: cells for label, *cells in found.rows}
+    label = f"{OWN} against random picks, by turn, N = 4, judged by judge"
+    assert wins[f"{label} (in bon)"] == ["62.5% (50.0% to 75.0%) of 19, 1 left out"] * 2
+    assert wins[f"{label} (in short)"] == ["75.0% (50.0% to 75.0%) of 19, 1 left out", "—"]
+    assert len(found.rows) == 8
+    assert found.notes[0] == (
+        f"{OWN} against random picks, judged by judge: 3 turns, judge-1 and 1 turn, judge-1 in the first "
+        "run, 3 turns, judge-1 in the second."
+    )
+
+
+def test_win_rates_of_other_prompts_do_not_meet(run: RunDir, other: RunDir) -> None:
+    for one, digest in ((run, "p1"), (other, "p1")):
+        write_prompts(one, digest)
+    wins = tables(run, other)["Win rates in best-of-N"]
+    assert (len(wins.rows), wins.notes) == (4, [])
+    write_prompts(other, "p2")
+    wins = tables(run, other)["Win rates in best-of-N"]
+    assert len(wins.rows) == 8 and all("—" in row for row in wins.rows)
+    assert wins.notes == [
+        f"{OWN} against random picks, judged by judge: other prompts in one run than in the other."
+    ]
+
+
+def write_prompts(run: RunDir, digest: str) -> None:
+    """Has the results say which prompts they are of."""
+    file = ("evaluations", "bon", "results.json")
+    document = json.loads(run.read_text(*file))
+    run.write_text(json.dumps(document | {"prompts": {"digest": digest}}), *file)
+
+
+def test_a_model_that_was_trained_again_is_not_called_the_runs_own(
+    run: RunDir, other: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSIC_RAY_CACHE", str(tmp_path / "cache"))
+    write_model(run)
+    found = tables(run, other)
+    assert [label for label, *_ in found["Accuracy on any pairs"].rows] == [
+        "dev, …/small/model",
+        f"dev, {STARTED_FROM}",
+        f"dev, {OWN}",
+    ]
+    said = (
+        "…/small/model holds another model now than the one that was evaluated under this name, which "
+        "therefore is not called the run's model."
+    )
+    assert found["Accuracy on any pairs"].notes == [said]
+    assert found["Win rates in best-of-N"].notes == [said]
+
+
+def test_of_few_contexts_no_interval_is_shown(run: RunDir, other: RunDir) -> None:
+    for file in (("evals", "pairwise.json"), ("evaluations", "dev", "evaluation.json")):
+        run.write_text(run.read_text(*file).replace('"num_contexts": 12', '"num_contexts": 9'), *file)
+    found = tables(run, other)
+    rows = {label: cells for part in found.values() for label, *cells in part.rows}
+    assert rows["MUSIC pairs, trained"] == [
+        "87.5% (too few contexts) of 4",
+        "87.5% (75.0% to 100.0%) of 4",
+    ]
+    assert rows["MUSIC pairs: trained against untrained"][0] == "better, +75.0 points"
+    assert rows[f"dev, {OWN}"] == ["75.0% (too few contexts) of 4", "75.0% (70.0% to 80.0%) of 4"]
+    assert rows[f"dev, {OWN}, another conversation's reply: last turn"] == [
+        "+1.25, falls",
+        "+1.25 (+1.15 to +1.35), falls",
+    ]
+
+
 def test_models_of_one_shown_name_keep_rows_of_their_own(run: RunDir, other: RunDir) -> None:
-    for one, key in ((run, "A:B"), (other, "C:D")):
+    for one, key, digest in ((run, "A:B", "bbbbbbbb2"), (other, "C:D", "dddddddd4")):
         file = ("evaluations", "dev", "evaluation.json")
         text = one.read_text(*file).replace(f"untrained:{one.display()}", f"s3://{key}@bucket/base")
-        one.write_text(text, *file)
+        one.write_text(text.replace("bbbbbbbb2", digest), *file)
     rows = tables(run, other)["Accuracy on any pairs"].rows
     value = "25.0% (20.0% to 30.0%) of 4"
     assert rows[1:] == [("dev, s3://bucket/base", value, "—"), ("dev, s3://bucket/base", "—", value)]
-
-
-def test_a_model_is_known_from_wherever_it_is_named(
-    make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = make_run()
-    monkeypatch.chdir(tmp_path)
-    for name in (run.display("model"), "runs/small/model", "runs/small/model/"):
-        assert part_of(name, run) == OWN
-    assert part_of("untrained:runs/small", run) == STARTED_FROM
-    assert part_of("untrained:runs/large", run) == "untrained:runs/large"
-    assert part_of("runs/small", run) == "runs/small"
 
 
 def test_a_run_in_which_nothing_ran(run: RunDir, make_run: Callable[..., RunDir]) -> None:
