@@ -1,7 +1,7 @@
 """The digest of a run's own model, by which evaluations of it are known whatever its folder is called.
 
-It is the digest that evaluation.json and best-of-N's results.json record. The whole model is read for it, so it
-is kept in this machine's cache, under what the files look like from outside: a model is read once.
+It is the digest that evaluation.json and best-of-N's results.json record. The whole model is read for it, so
+it is kept in this machine's cache, under what the files look like from outside: a model is read once.
 """
 
 from __future__ import annotations
