@@ -17,9 +17,9 @@ MODULES = {
 STAGES = ("generate", "reward", "evaluate", "report", "planning", "miniature", "score", "submit")
 SHARED = (
     "capacity", "chat", "costs", "data_files", "engines", "gate_inputs", "identity", "jobs", "judge",
-    "markdown", "memory", "models", "packed_attention", "packed_layout", "paired_tests", "plugins",
-    "preflight", "progress", "prompts", "provenance", "public", "ray_session", "revisions", "reward_model",
-    "run_lock", "rundir", "score_section", "storage", "stored_models", "visible",
+    "markdown", "memory", "model_folder", "models", "packed_attention", "packed_layout", "paired_tests",
+    "plugins", "preflight", "progress", "prompts", "provenance", "public", "ray_session", "revisions",
+    "reward_model", "run_lock", "rundir", "score_section", "storage", "stored_models", "visible",
 )  # fmt: skip
 FOUNDATION = ("schema", "config", "errors")
 ENTRY = ("cli", "cli_cluster", "run", "__main__", "bench", "replicate")

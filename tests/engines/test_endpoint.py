@@ -103,7 +103,7 @@ IDS = ["429", "500", "503", "529", "408", "hang", "cut", "garbage", "page", "no 
 
 @pytest.mark.parametrize(("failure", "reason"), PASSING, ids=IDS)
 def test_what_goes_by_is_asked_again(failure, reason, server, make_endpoint) -> None:
-    engine = make_endpoint(timeout_seconds=1.0 if failure is hang else 30.0)
+    engine = make_endpoint(timeout_seconds=3.0 if failure is hang else 30.0)
     server.script.extend([failure, failure])
     assert ask(engine).text == "Hello."
     assert (len(server.bodies), engine.accounts.retries) == (3, {reason: 2})
@@ -112,7 +112,7 @@ def test_what_goes_by_is_asked_again(failure, reason, server, make_endpoint) -> 
 
 @pytest.mark.parametrize(("failure", "reason"), PASSING, ids=IDS)
 def test_what_does_not_go_by_has_a_reason_of_its_own(failure, reason, server, make_endpoint) -> None:
-    engine = make_endpoint(timeout_seconds=1.0 if failure is hang else 30.0, max_attempts=2)
+    engine = make_endpoint(timeout_seconds=3.0 if failure is hang else 30.0, max_attempts=2)
     server.script.extend([failure, failure, well])
     with pytest.raises(EndpointFailedError, match=r"\(2 attempts\)$") as caught:
         ask(engine)
@@ -134,17 +134,19 @@ def test_retry_after_is_honoured_and_holds_the_others_up(server, make_endpoint) 
     engine = make_endpoint()
     server.script.append(refusing(429, headers={"Retry-After": "1"}))
 
-    async def two() -> tuple[float, float]:
+    async def two() -> tuple[float, float, float]:
         started = time.monotonic()
         first = asyncio.create_task(engine.generate(Prompt(MESSAGES), SAMPLING, 1))
-        await asyncio.sleep(0.3)
+        while not (left := engine.gate.limit.pause_seconds):
+            await asyncio.sleep(0.01)
+        asked = time.monotonic()
         await engine.generate(Prompt(MESSAGES), SAMPLING, 2)
-        other = time.monotonic() - started
+        other = time.monotonic() - asked
         await first
-        return time.monotonic() - started, other
+        return time.monotonic() - started, other, left
 
-    first, other = asyncio.run(two())
-    assert 1.0 <= first < 4.0 and 1.0 <= other < 4.0
+    first, other, left = asyncio.run(two())
+    assert 1.0 <= first < 4.0 and 0 < left <= 1.0 and left <= other < 4.0
 
 
 def test_retry_after_as_a_date(server, make_endpoint) -> None:
