@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+FEWEST_CONTEXTS = 10
+"""Below so many groups no interval is shown: to resample fewer says less than it seems to."""
 _LARGEST_BIAS = 20.0
 """Of a sign, half its log odds: with this one, a double knows no other sign than plus."""
 

@@ -16,13 +16,11 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from music_ray.errors import EnvironmentLacksError, InputError
+from music_ray.model_folder import DECIDE
 from music_ray.progress import say
 from music_ray.public import without_credentials
 from music_ray.rundir import digest, open_filesystem
 from music_ray.storage import as_user_error, fetch, open_input
-
-FETCHED = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Suffixes of the files that decide what a model is."""
 
 
 def fetch_model(location: str, cache: Path) -> Path:
@@ -69,7 +67,7 @@ def stored_configuration(location: str) -> dict[str, Any] | None:
 
 def _files(fs: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
     found = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-    return [one for one in found if one.type == pafs.FileType.File and one.base_name.endswith(FETCHED)]
+    return [one for one in found if one.type == pafs.FileType.File and one.base_name.endswith(DECIDE)]
 
 
 def _key(files: list[pafs.FileInfo], shown: str) -> str:

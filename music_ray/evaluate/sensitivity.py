@@ -18,13 +18,12 @@ from music_ray.evaluate.sides import Model, Scored, Tools, score_conversations
 from music_ray.evaluate.spoil import KINDS, SAMPLE, Spoiled, Spoiling, spoil
 from music_ray.evaluate.stats import Resampling, bootstrap_mean
 from music_ray.evaluate.summary import Found, Suite
+from music_ray.paired_tests import FEWEST_CONTEXTS
 from music_ray.progress import say
 from music_ray.rundir import RunDir
 
 SAME_WITHIN = 1e-3
 """Standard deviations of good scores: a smaller change is a rounding of the model's arithmetic, no change."""
-FEWEST_CONTEXTS = 10
-"""Below this an interval says less than it seems to, and there is no verdict."""
 FALLS, RISES, NO_FALL, TOO_FEW = "falls", "rises", "no_fall_seen", "too_few"
 
 

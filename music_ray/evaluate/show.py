@@ -14,12 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from music_ray.evaluate.sensitivity_show import print_sensitivity
+from music_ray.paired_tests import FEWEST_CONTEXTS
 from music_ray.visible import visible_values
 
 _CUTS = {"by_source": "source", "by_num_turns": "turns", "by_branch_turn": "parting at turn"}
 _LEAST_P = 1e-4
-_FEWEST_CONTEXTS = 10
-"""Below this the tables show no interval: resampling so few says less than it seems to."""
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
@@ -108,7 +107,7 @@ def _difference_cells(one: dict[str, Any]) -> tuple[str, str]:
 
 def _with_interval(one: dict[str, Any], name: str, sign: str) -> str:
     value, low, high = (f"{one[key]:{sign}.3f}" for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{value} [{low}, {high}]" if one["num_contexts"] >= _FEWEST_CONTEXTS else value
+    return f"{value} [{low}, {high}]" if one["num_contexts"] >= FEWEST_CONTEXTS else value
 
 
 def _p(value: float) -> str:

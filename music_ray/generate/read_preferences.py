@@ -25,6 +25,7 @@ from music_ray.schema import (
     conversation_hash,
     count_user_turns,
     first_difference,
+    is_utf8,
 )
 
 TEXT_LIMIT = 500
@@ -130,18 +131,14 @@ def _pair(raw: RawRow, name: str, system: Any) -> tuple[PreferencePair, int]:
 
 
 def _own_name(value: Any) -> str:
-    return value.strip() if isinstance(value, str) and not _has_surrogates(value) else ""
+    return value.strip() if isinstance(value, str) and is_utf8(value) else ""
 
 
 def _own_id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return ""
     text = str(value).strip()
-    return "" if _has_surrogates(text) else text
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return text if is_utf8(text) else ""
 
 
 def set_aside(raw: RawRow, reason: str, detail: str) -> SetAside:

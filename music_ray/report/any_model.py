@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from music_ray.paired_tests import FEWEST_CONTEXTS
 from music_ray.report.given import EVALUATION, Place, read_results
 from music_ray.report.jsonlines import naming_damage
-from music_ray.report.numbers import FEWEST_CONTEXTS, Span, counts, letter, number, span, whole
+from music_ray.report.numbers import Span, counts, letter, number, span, whole
 from music_ray.report.rewardbench import RewardBench, read_rewardbench
 from music_ray.report.sensitivity import Sensitivity, read_sensitivity
 from music_ray.rundir import RunDir

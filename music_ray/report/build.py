@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from music_ray.paired_tests import FEWEST_CONTEXTS
 from music_ray.report import figures, show, side_by_side
 from music_ray.report.collect import ReportData, collect
 from music_ray.report.evaluations import calibrations
-from music_ray.report.numbers import FEWEST_CONTEXTS
 from music_ray.report.rewardbench import PAPER
 from music_ray.rundir import RunDir
 from music_ray.visible import visible

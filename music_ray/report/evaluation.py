@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from music_ray.paired_tests import FEWEST_CONTEXTS
 from music_ray.report.jsonlines import naming_damage, read_object
-from music_ray.report.numbers import FEWEST_CONTEXTS, Span, whole
+from music_ray.report.numbers import Span, whole
 from music_ray.report.paired import Paired, Right, contexts_of, tested, written
 from music_ray.report.show import percent, signed
 from music_ray.rundir import RunDir

@@ -9,9 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-FEWEST_CONTEXTS = 10
-"""Below this no interval is shown: resampling so few says less than it seems to."""
-
 
 @dataclass(frozen=True, slots=True)
 class Span:

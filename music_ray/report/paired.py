@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from music_ray.paired_tests import sign_flip_test
-from music_ray.report.numbers import FEWEST_CONTEXTS, Span, number, span, whole
+from music_ray.paired_tests import FEWEST_CONTEXTS, sign_flip_test
+from music_ray.report.numbers import Span, number, span, whole
 from music_ray.report.show import known_signed
 from music_ray.rundir import RunDir
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from music_ray.report.numbers import FEWEST_CONTEXTS, Span, counts, number, span, whole
+from music_ray.paired_tests import FEWEST_CONTEXTS
+from music_ray.report.numbers import Span, counts, number, span, whole
 
 KINDS = {"foreign": "another conversation's reply", "contrast": "the rejected side's reply"}
 _VERDICTS = {

@@ -58,7 +58,8 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
     source = open_input(data)
     config = scoring_config(found, out, overrides)
     run = RunDir(config)
-    _check_chat(found, config)
+    if read_record(run).get("status") != "done":  # transformers takes seconds to import
+        _check_chat(found, config)
     origin = made_from(found, source, config)
     check_folder(run, origin)
     with run.lock():

@@ -6,10 +6,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from music_ray.evaluate import sensitivity, show
 from music_ray.report import figures
 from music_ray.report.collect import collect
-from music_ray.report.numbers import FEWEST_CONTEXTS, Span
+from music_ray.report.numbers import Span
 from music_ray.report.paired import Paired
 from music_ray.rundir import RunDir
 from tests.report.test_report_build import build
@@ -42,10 +41,6 @@ def drawn(run: RunDir) -> dict[str, str]:
 def num_whiskers(chart: str) -> int:
     """Lines that are drawn as intervals are: nothing else is seen through."""
     return chart.count("stroke-opacity: 0.45") + chart.count("stroke-opacity: 0.55")
-
-
-def test_all_commands_have_one_bound() -> None:
-    assert FEWEST_CONTEXTS == sensitivity.FEWEST_CONTEXTS == show._FEWEST_CONTEXTS == 10
 
 
 def test_charts_have_no_whiskers(few: RunDir) -> None:
