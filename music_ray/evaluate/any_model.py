@@ -79,10 +79,7 @@ def evaluate_models(
         "confidence": config.confidence,
         "bootstrap_samples": config.bootstrap_samples,
         "seed": run.config.seed,
-        "models": [
-            asdict(one) | {"folder": public_place(one.folder), "scorer": scored[one.name][0].whole.scorer}
-            for one in named
-        ],
+        "models": [_told(one, scored[one.name][0]) for one in named],
         "verdicts": told,
         "pair_sets": [
             summarise(suite, {name: found[index] for name, found in scored.items()}, resampling)
@@ -98,6 +95,15 @@ def evaluate_models(
             )
     run.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", FILE)
     return result | {"file": run.display(FILE)}
+
+
+def _told(model: Model, found: Found) -> dict[str, Any]:
+    """What evaluation.json says of a model; `slug` is in the names of its files."""
+    return asdict(model) | {
+        "folder": public_place(model.folder),
+        "slug": model.slug,
+        "scorer": found.whole.scorer,
+    }
 
 
 def _folder(out: str, words: Sequence[str]) -> RunDir:

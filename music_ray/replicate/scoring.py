@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from music_ray.evaluate.accuracy import is_right
 from music_ray.evaluate.any_model import evaluate_models
-from music_ray.evaluate.sides import Model, Tools
+from music_ray.evaluate.sides import Tools
 from music_ray.replicate.scale import NATURAL
 from music_ray.schema import content_id
 
@@ -72,7 +72,7 @@ def score_suites(
     together = _together(suites.files)
     done = evaluate_models([str(model)], [str(together)], str(out), None, list(words), tools)
     # Scores of a model that was here before lie beside these.
-    scores = out / together.stem / f"scores-{Model(**done['models'][0]).slug}.parquet"
+    scores = out / together.stem / f"scores-{done['models'][0]['slug']}.parquet"
     table = pq.read_table(scores, columns=["id", "chosen_score", "rejected_score"])
     sides = np.column_stack([table[side].to_numpy() for side in ("chosen_score", "rejected_score")])
     right = dict(zip(table["id"].to_pylist(), is_right(sides).tolist(), strict=True))
