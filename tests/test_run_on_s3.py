@@ -82,6 +82,7 @@ def test_the_folder_is_read_by_its_uri(store, road, capsys):
     assert exported.num_rows == exported.num_pairs == len(pairs)
 
 
+@pytest.mark.faults
 def test_the_model_is_evaluated_by_its_uri(store, road, capsys):
     """Which scores with `music-ray score`: model, pairs and scores all lie in the store."""
     model, out = road.display("model"), uri_of(store.port, "bucket/evaluations/music")

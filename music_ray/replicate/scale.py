@@ -54,7 +54,7 @@ class Scale:
 
 SMOKE = Scale(
     "smoke", ("A0", "A1"), 1, preferences=600, music=250, rollouts=600, preference_samples=0, samples=0,
-    dev_samples=0, suite_pairs=300, suites=("S1", "S7"), overrides=("train.steps=240", "train.warmup_steps=8",
+    dev_samples=0, suite_pairs=300, suites=("S1", "S7"), overrides=("train.steps=150", "train.warmup_steps=8",
         "train.learning_rate=2.0e-3", "train.pairs_per_step=16"),
 )  # fmt: skip
 """Does the whole road in minutes; shows a direction, and nothing of sizes."""

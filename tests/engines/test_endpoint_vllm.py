@@ -15,7 +15,7 @@ from music_ray.generate.rollout import Cast, roll_out
 from music_ray.models import DEMO_MODEL
 from music_ray.schema import SeedContext, content_id, conversation_hash
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 QUESTION = "What is the capital of France?"
 GREEDY = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=24)
 

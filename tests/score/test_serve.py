@@ -214,6 +214,7 @@ def test_when_it_is_killed_nothing_is_left(serving: Serving) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_an_interrupt_ends_it_in_order(reward_folder: Path, tmp_path: Path) -> None:
     """While it starts: what it has begun ends with it, and so does the file with the token."""
     with socket.socket() as probe:
