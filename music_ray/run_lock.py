@@ -33,6 +33,9 @@ _SETTLE_SECONDS = 2.0
 store or the machine holds up for longer between look and write takes the lease from a winner: that one ends
 itself at its next renewal, and the run epoch fences off its engines until then."""
 
+TAKEN_OVER = threading.Event()
+"""Set when another driver has taken over the run of this one: nothing may be written into it any more."""
+
 
 @contextlib.contextmanager
 def lock_file(path: Path, folder: str) -> Iterator[None]:
@@ -110,6 +113,7 @@ class StoreLease:
                 if self._read().get("token", self._token) != self._token:
                     # This driver slept too long. Its engines are fenced off by the run epoch.
                     say(f"{self._folder}: another driver has taken this run over, this one ends")
+                    TAKEN_OVER.set()
                     os.kill(os.getpid(), signal.SIGTERM)  # as Ctrl-C: nothing of this one is wanted any more
                     return
                 self._write()

@@ -8,6 +8,7 @@ import time
 import pyarrow.fs as pafs
 import pytest
 
+from music_ray import run_lock
 from music_ray.errors import RunFolderError, TransientError
 from music_ray.run_lock import StoreLease
 
@@ -70,7 +71,9 @@ def test_a_lease_that_was_taken_over_is_not_removed_by_its_former_holder(tmp_pat
     assert json.loads(path.read_text())["token"] == "other"
 
 
-def test_a_driver_whose_lease_was_taken_over_ends_itself_at_its_next_renewal(tmp_path, capsys):
+def test_a_driver_whose_lease_was_taken_over_ends_itself_at_its_next_renewal(tmp_path, capsys, monkeypatch):
+    taken_over = threading.Event()
+    monkeypatch.setattr(run_lock, "TAKEN_OVER", taken_over)
     ended = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
@@ -82,4 +85,5 @@ def test_a_driver_whose_lease_was_taken_over_ends_itself_at_its_next_renewal(tmp
     assert (
         "s3://bucket/run: another driver has taken this run over, this one ends\n" in capsys.readouterr().out
     )
+    assert taken_over.is_set()
     assert json.loads((tmp_path / "lock.json").read_text())["token"] == "other"

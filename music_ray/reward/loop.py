@@ -16,6 +16,7 @@ from music_ray.reward.passes import Passes
 from music_ray.schema import content_id
 
 if TYPE_CHECKING:
+    from music_ray.reward.interrupt import InterruptWatch
     from music_ray.reward.logbook import Logbook
     from music_ray.reward.preemption import PreemptionWatch
     from music_ray.reward.validate import Validation
@@ -93,17 +94,21 @@ def run_steps(
     first: int,
     validation: Validation,
     watch: PreemptionWatch,
+    interrupt: InterruptWatch,
     book: Logbook | None,
     save: Callable[[int], None],
-) -> None:
-    """Steps from `first` (count of finished steps) to the configured number.
+) -> int:
+    """Steps from `first` (count of finished steps) to the configured number, or until Ctrl-C in the driver.
 
     A checkpoint is saved every train.checkpoint_every steps, after the last one, when the held-out pairs
-    were never judged better, and before a node is taken away.
+    were never judged better, before a node is taken away, and before an end by Ctrl-C.
 
     Args:
         book: the logs; None on all ranks but the first.
         save: makes a checkpoint of that many finished steps, on all ranks together.
+
+    Returns:
+        the count of finished steps; fewer than configured after Ctrl-C.
     """
     train = trainer.train
     for done in range(first + 1, train.steps + 1):
@@ -117,6 +122,10 @@ def run_steps(
             is_best = evaluation.is_best
             if book is not None:
                 book.add_evaluation(evaluation)
-        is_leaving = watch.imminent()
-        if is_best or is_leaving or done % train.checkpoint_every == 0 or done == train.steps:
+        is_leaving, is_stopped = watch.imminent(), interrupt.wanted()
+        is_due = done % train.checkpoint_every == 0 or done == train.steps
+        if is_due or is_best or is_leaving or is_stopped:
             save(done)
+        if is_stopped:
+            return done
+    return train.steps

@@ -17,13 +17,13 @@ _FETCH_EVERY_SECONDS = 15.0
 """The same where the run folder is behind a URI: rank 0 sends the log no more often."""
 
 
-def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> None:
-    """Follows the training's logs until the trainer ends: a line every few seconds, and each evaluation."""
+def tell_steps(run: RunDir, ended: threading.Event, tracker: Tracker | None) -> None:
+    """Follows the training's logs until it has ended: a line every few seconds, and each evaluation."""
     train = run.config.train
     told, waited = 0, _READ_EVERY_SECONDS if run.is_local else _FETCH_EVERY_SECONDS
     evaluated = max((line["step"] for line in read_log(run, EVALUATIONS)), default=0)
     while True:
-        ended = not fit.is_alive()
+        is_last = ended.is_set()
         try:
             lines, evaluations = read_log(run), read_log(run, EVALUATIONS)
             if tracker is not None:
@@ -38,9 +38,9 @@ def tell_steps(run: RunDir, fit: threading.Thread, tracker: Tracker | None) -> N
             if line["step"] > evaluated:
                 evaluated = line["step"]
                 say(evaluation_line(line, train))
-        if ended:
+        if is_last:
             break
-        fit.join(timeout=waited)  # returns at once when the trainer ends
+        ended.wait(timeout=waited)
     if tracker is not None:
         tracker.close()
 

@@ -26,11 +26,12 @@ from music_ray.ray_session import (
 )
 from music_ray.reward import checkpoint, preflight
 from music_ray.reward.data import PairTokens, TokenFile, prepare_tokens
+from music_ray.reward.interrupt import OUTCOME, forget_interrupt, save_before_the_end
 from music_ray.reward.logbook import read_log
 from music_ray.reward.tell import tell_steps
 from music_ray.reward.tracker import Tracker, check_tracker
 from music_ray.reward.validate import check_held_out
-from music_ray.reward.worker import OUTCOME, train_worker
+from music_ray.reward.worker import train_worker
 from music_ray.rundir import RunDir, digest_ids
 from music_ray.schema import content_id
 from music_ray.storage import is_of_store
@@ -178,13 +179,20 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
         preflight.check_gpu(train, resolve_model(task["model"]), pairs, labelled_gpu(now))
     if run.exists(*OUTCOME):
         run.fs.delete_file(run.path(*OUTCOME))
+    forget_interrupt(run)
     say(f"train: starting {train.num_workers} workers with DeepSpeed ZeRO-3")
     with tempfile.TemporaryDirectory(prefix="music-ray-train-") as scratch:
         problem: list[BaseException] = []
-        fit = threading.Thread(target=_fit, args=(run, task, scratch, problem), daemon=True)
+        # Not Thread.join: interrupted by Ctrl-C, Python 3.11 takes the thread for ended (bpo-45274).
+        ended = threading.Event()
         # In a thread of its own: Ray Train takes over Ctrl-C otherwise, and the steps are told from here.
-        fit.start()
-        tell_steps(run, fit, Tracker(run, task["fingerprint"]) if train.wandb_project else None)
+        threading.Thread(target=_fit, args=(run, task, scratch, problem, ended), daemon=True).start()
+        tracker = Tracker(run, task["fingerprint"]) if train.wandb_project else None
+        try:
+            tell_steps(run, ended, tracker)
+        except KeyboardInterrupt:
+            save_before_the_end(run, ended, lambda: tell_steps(run, ended, tracker))
+            raise
     if problem:
         # The last of the workers' errors is in its text.
         kind = errors.TransientError if is_of_store(problem[0]) else errors.StageError
@@ -200,13 +208,28 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     return outcome
 
 
-def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseException]) -> None:
-    from ray.train import FailureConfig, LoggingConfig, ScalingConfig, TrainingFailedError
+def _fit(
+    run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseException], ended: threading.Event
+) -> None:
+    try:
+        from ray.exceptions import RayError
+        from ray.train import TrainingFailedError
+
+        try:
+            _trainer(run, task, scratch).fit()
+        except (TrainingFailedError, RayError, RuntimeError) as error:
+            problem.append(error)
+    finally:
+        ended.set()
+
+
+def _trainer(run: RunDir, task: dict[str, Any], scratch: str) -> Any:
+    from ray.train import FailureConfig, LoggingConfig, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchTrainer
 
     train = run.config.train
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
         train_loop_config=task,
         # mypy sees the classes of Ray Train's first version; ray_session turns the second one on.
@@ -225,10 +248,6 @@ def _fit(run: RunDir, task: dict[str, Any], scratch: str, problem: list[BaseExce
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),
     )
-    try:
-        trainer.fit()
-    except (TrainingFailedError, RuntimeError) as error:
-        problem.append(error)
 
 
 def _meeting_place(scratch: str) -> Any:

@@ -10,11 +10,9 @@ from typing import Any
 from music_ray import errors
 from music_ray.config import RunConfig
 from music_ray.models import resolve_model
+from music_ray.reward.interrupt import OUTCOME
 from music_ray.rundir import RunDir
 from music_ray.storage import patiently
-
-OUTCOME = ("checkpoints", "outcome.json")
-"""What rank 0 tells the driver at the end."""
 
 
 def train_worker(task: dict[str, Any]) -> None:
@@ -54,6 +52,7 @@ def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
     from music_ray.reward import checkpoint
     from music_ray.reward.data import PairTokens
     from music_ray.reward.export import export_model
+    from music_ray.reward.interrupt import InterruptWatch
     from music_ray.reward.logbook import Logbook
     from music_ray.reward.loop import Trainer, run_steps
     from music_ray.reward.order import PairOrder
@@ -87,10 +86,13 @@ def _train(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
 
     order = PairOrder(pairs.ids, run.config.seed, train.pairs_per_step, pairs.origins, train.mix_weights)
     trainer = Trainer(run.config, engine, pairs, order, passes, _flop_counter(run, engine, rank.world_size))
-    run_steps(trainer, first, validation, PreemptionWatch(rank.device), book, save)
+    watch, interrupt = PreemptionWatch(rank.device), InterruptWatch(run, rank.device)
+    done = run_steps(trainer, first, validation, watch, interrupt, book, save)
     clock.lap("steps")
     if book is not None:
         book.close()
+    if done < train.steps:
+        return {"status": "interrupted", "step": done}
     exported = _chosen_weights(run, engine, validation.best_step)
     check = export_model(run, engine, pairs, passes, task["model"])
     clock.lap("export")

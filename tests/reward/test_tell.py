@@ -23,6 +23,7 @@ class Training(threading.Thread):
         super().__init__(daemon=True)
         self.run_folder, self.book = run, book
         self.seconds = 0.0
+        self.ended = threading.Event()
 
     def run(self) -> None:
         time.sleep(self.seconds)
@@ -30,6 +31,7 @@ class Training(threading.Thread):
             self.book.add(step, result(loss=step))
         self.book.add_evaluation(evaluation(4))
         self.book.flush()
+        self.ended.set()
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_the_end_is_told_at_once_and_the_logs_are_read_seldom(
     training.seconds = 1.0
     training.start()
     started = time.monotonic()
-    tell.tell_steps(run, training, None)
+    tell.tell_steps(run, training.ended, None)
     assert 0.9 < time.monotonic() - started < 4.5  # between two reads lie 5 s, or 15
     # What stood there before the start of the evaluations, then at the start, and at the end.
     assert reads.count(EVALUATIONS) == 3 and len(reads) == 5
@@ -92,7 +94,7 @@ def test_a_line_is_told_between_two_reads_and_each_step_once(
     training = Training(run, book)
     training.seconds = 1.0
     training.start()
-    tell.tell_steps(run, training, None)
+    tell.tell_steps(run, training.ended, None)
     book.close()
     told = [line for line in capsys.readouterr().out.splitlines() if "held-out" not in line]
     # Step 3 may have been read before step 4 was there.
