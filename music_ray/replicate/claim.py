@@ -107,10 +107,33 @@ def differences(
 ) -> dict[str, dict[tuple[str, str], Interval]]:
     """By suite, of the arms that there are; see COMPARED."""
     between = _Between(right, clusters)
-    there = [(one, other) for one, other in COMPARED if one in right and other in right]
-    there += [(arm, other) for arm in right if arm not in ARMS for other in ("A0", "A1") if other in right]
     suites = next(iter(right.values()))
-    return {suite: {arms: between.difference(*arms, suite) for arms in there} for suite in suites}
+    return {suite: {arms: between.difference(*arms, suite) for arms in _there(right)} for suite in suites}
+
+
+def differences_by_seed(right: Right) -> dict[str, dict[tuple[str, str], list[float]]]:
+    """The same differences of each training seed by itself."""
+    suites = next(iter(right.values()))
+    return {
+        suite: {
+            (one, other): _minus(right, one, other, suite).mean(axis=1).tolist()
+            for one, other in _there(right)
+        }
+        for suite in suites
+    }
+
+
+def _there(right: Right) -> list[tuple[str, str]]:
+    """The pairs of arms to compare, of those that there are."""
+    there = [(one, other) for one, other in COMPARED if one in right and other in right]
+    return there + [
+        (arm, other) for arm in right if arm not in ARMS for other in ("A0", "A1") if other in right
+    ]
+
+
+def _minus(right: Right, one: str, other: str, suite: str) -> np.ndarray:
+    """How much more often one arm is right than the other, by training seed and pair, [s, n]."""
+    return right[one][suite].astype(float) - right[other][suite].astype(float)
 
 
 def findings(right: Right, clusters: Mapping[str, np.ndarray]) -> list[Finding]:
@@ -139,10 +162,7 @@ class _Between:
 
     def difference(self, one: str, other: str, suite: str) -> Interval:
         """How much more often one arm is right than the other, on the same pairs and training seeds."""
-        return two_way_bootstrap(self._differences(one, other, suite), self.clusters[suite])
-
-    def _differences(self, one: str, other: str, suite: str) -> np.ndarray:
-        return self.right[one][suite].astype(float) - self.right[other][suite].astype(float)
+        return two_way_bootstrap(_minus(self.right, one, other, suite), self.clusters[suite])
 
     def ready(self) -> Finding:
         return self._reaches("ready", f"A0 is right in {READY:.2f} of the final turns", "dev_S7", READY)
@@ -191,7 +211,7 @@ class _Between:
         """The differences of pairs of arms, over all training seeds and seed by seed."""
         found = {f"{one} − {other}": self.difference(one, other, suite) for one, other in arms}
         by_seed = {
-            f"{one} − {other}": self._differences(one, other, suite).mean(axis=1).tolist()
+            f"{one} − {other}": _minus(self.right, one, other, suite).mean(axis=1).tolist()
             for one, other in arms
         }
         return found, by_seed

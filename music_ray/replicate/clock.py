@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from music_ray.progress import duration, say
-from music_ray.replicate.record import write_text
+from music_ray.replicate.record import read_json, write_text
 
 
 class Clock:
@@ -21,7 +21,9 @@ class Clock:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.seconds: dict[str, float] = {}
+        if file.exists():
+            self.seconds = read_json(file, "remove it: it says only how long the parts took")
         self._last = time.monotonic()
 
     def lap(self, name: str) -> None:

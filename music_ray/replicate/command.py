@@ -1,7 +1,7 @@
 """`music-ray replicate`: from the world's files to the table of the claim; interrupted, it goes on.
 
 Everything lies below one local folder: world/, rollouts/, arms-data/, arms/, scores/, outcomes/,
-results.json and table.md.
+results.json, table.md and breakdown.md.
 """
 
 from __future__ import annotations
@@ -21,12 +21,20 @@ import pyarrow.parquet as pq
 from music_ray.config.load import parse_yaml
 from music_ray.errors import ConfigError
 from music_ray.evaluate.sides import Tools
-from music_ray.evaluate.stats import Interval
 from music_ray.miniature.suites import build
 from music_ray.progress import say
 from music_ray.provenance import versions
 from music_ray.replicate.arms import tokens_a_pair, write_arms
-from music_ray.replicate.claim import Right, accuracies, as_json, by_part, differences, findings
+from music_ray.replicate.breakdown import breakdown
+from music_ray.replicate.claim import (
+    Right,
+    accuracies,
+    as_json,
+    by_part,
+    differences,
+    differences_by_seed,
+    findings,
+)
 from music_ray.replicate.clock import Clock
 from music_ray.replicate.natural_suites import (
     RATES,
@@ -39,10 +47,10 @@ from music_ray.replicate.natural_suites import (
 )
 from music_ray.replicate.new_pairs import new_first_messages
 from music_ray.replicate.outcomes import Outcomes
-from music_ray.replicate.picks import picks_finding, win_rates
+from music_ray.replicate.picks import WinRates, intervals, picks_finding, win_rates
 from music_ray.replicate.record import FILE, made_from, open_folder, write_text
 from music_ray.replicate.rollouts import Recipe
-from music_ray.replicate.scale import DEV_EARLY, DEV_NATURAL, DEV_SUITES, SCALES
+from music_ray.replicate.scale import DEV_EARLY, DEV_NATURAL, DEV_SUITES, SCALES, Scale
 from music_ray.replicate.scoring import Suites
 from music_ray.replicate.shortcuts import shortcuts
 from music_ray.replicate.show import table
@@ -114,7 +122,12 @@ def _replicate(recipe: Recipe, tools: Tools) -> dict[str, Any]:
         result = _result(recipe, suites, files, stacked, win_rates(picks) if picks else None, clock)
         write_text(recipe.out / "results.json", json.dumps(result, indent=2) + "\n")
         write_text(recipe.out / "table.md", table(result))
+        write_text(recipe.out / "breakdown.md", breakdown(result))
+        if seed + 1 < recipe.scale.seeds:
+            say(f"replicate: {recipe.out / 'table.md'}, {seed + 1} of {recipe.scale.seeds} training seeds")
+        clock.lap("results")
     sys.stdout.write(table(result))
+    sys.stdout.write(f"\nBy kind and turn of the error: {recipe.out / 'breakdown.md'}\n")
     return result
 
 
@@ -130,10 +143,34 @@ def _recipe(config: str, scale_name: str, out: str, overrides: Sequence[str]) ->
     if owned is not None:
         raise ConfigError(f"{owned}: a replication sets {owned.partition('=')[0]} itself; leave it out")
     values = parse_yaml(path.read_text(encoding="utf-8"), config)
+    if "best_of_n" in values:
+        raise ConfigError(f"{config}: a replication sets best_of_n itself; leave the section out")
     recipe = Recipe(Path(out), values, SCALES[scale_name], tuple(overrides))
-    by_user = replace(recipe, scale=replace(recipe.scale, overrides=()))  # the scale speaks for itself
-    open_folder(recipe.out, made_from(by_user.config("", "replication", []), recipe.scale))
+    # The scale speaks for itself, and what is said over it is recorded beside it.
+    own = tuple(word for word in overrides if word.partition("=")[0] not in _keys(recipe.scale))
+    by_user = replace(recipe, scale=replace(recipe.scale, overrides=()), overrides=own)
+    record = made_from(by_user.config("", "replication", []), recipe.scale)
+    if overridden := _over_the_scale(recipe):
+        record["overrides of the scale"] = overridden
+    open_folder(recipe.out, record)
     return recipe
+
+
+def _over_the_scale(recipe: Recipe) -> dict[str, Any]:
+    """What the user's words change of what the scale sets, by key."""
+    alone = replace(recipe, overrides=())
+    own, scales = (one.config("", "replication", []).model_dump(mode="json") for one in (recipe, alone))
+    return {key: _at(own, key) for key in _keys(recipe.scale) if _at(own, key) != _at(scales, key)}
+
+
+def _keys(scale: Scale) -> list[str]:
+    return [word.partition("=")[0] for word in scale.overrides]
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
 
 
 def _suites(recipe: Recipe, clock: Clock) -> dict[str, Path]:
@@ -170,7 +207,7 @@ def _result(
     suites: Suites,
     files: dict[str, Path],
     right: Right,
-    picks: dict[str, dict[str, Interval]] | None,
+    picks: WinRates | None,
     clock: Clock,
 ) -> dict[str, Any]:
     clusters = {name: one.clusters for name, one in suites.facts.items()}
@@ -181,7 +218,7 @@ def _result(
         "made_from": json.loads((recipe.out / FILE).read_text(encoding="utf-8")),
         "training_seeds": len(next(iter(right["A0"].values()))),
         "pairs_of_its_own": {arm: len(pq.read_table(file, columns=["id"])) for arm, file in files.items()},
-        "seconds": clock.seconds,
+        "seconds": dict(clock.seconds),
         "num_pairs": {name: len(one.ids) for name, one in suites.facts.items()},
         "natural_errors": _read_rates(recipe.world / RATES),
         "rollout_errors": _read_rates(recipe.world / TRAINING_RATES),
@@ -196,14 +233,18 @@ def _result(
         "by_error_turn": {name: by_part(right, name, one.error_turns) for name, one in suites.facts.items()},
         "best_of_n": {
             selection: {name: as_json(one) for name, one in by_n.items()}
-            for selection, by_n in (picks or {}).items()
+            for selection, by_n in intervals(picks or {}).items()
         },
         "shortcuts": {
             name: shortcuts(suites.files[name], one.clusters) for name, one in suites.facts.items()
         },
         "differences": {
-            suite: {f"{one} - {other}": as_json(value) for (one, other), value in by_arms.items()}
+            suite: {f"{one} − {other}": as_json(value) for (one, other), value in by_arms.items()}
             for suite, by_arms in differences(right, clusters).items()
+        },
+        "differences_by_seed": {
+            suite: {f"{one} − {other}": each for (one, other), each in by_arms.items()}
+            for suite, by_arms in differences_by_seed(right).items()
         },
         "findings": [
             asdict(one) | {"estimates": {name: as_json(value) for name, value in one.estimates.items()}}

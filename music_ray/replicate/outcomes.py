@@ -54,7 +54,7 @@ class Outcomes:
         """Reads all that are there, before anything is trained.
 
         Raises:
-            InputError: as `read`.
+            InputError: as `read`, or one is damaged.
         """
         for file in sorted(self.folder.glob("*.parquet")):
             arm = file.stem.rpartition("-")[0]
@@ -118,7 +118,13 @@ class Outcomes:
         partial.rename(file)
 
     def _read(self, file: Path, names: Iterable[str]) -> pa.Table:
-        table = pq.read_table(file)
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowException as error:
+            said = " ".join(str(error).split())
+            raise InputError(
+                f"{file} is damaged ({said}): remove it, and what it was made from is made again"
+            ) from error
         made_from = json.loads((table.schema.metadata or {}).get(_MADE_FROM, b"{}"))
         if other := [name for name in names if made_from.get(name) != self.data[name]]:
             what = " and ".join(

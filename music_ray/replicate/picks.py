@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from music_ray.errors import StageError
+from music_ray.errors import InputError, StageError
 from music_ray.evaluate.best_of_n.outcomes import VALUES
 from music_ray.evaluate.best_of_n.run import OUTCOMES, run_best_of_n
 from music_ray.evaluate.stats import Interval
@@ -55,11 +55,21 @@ def values_of(outcomes: pa.Table, first: str, second: str) -> pa.Table:
     return rows.select(["id", "selection", "n"]).append_column("value", pa.array(values, pa.float64()))
 
 
-def win_rates(tables: Sequence[pa.Table]) -> dict[str, dict[str, Interval]]:
-    """By selection: the win rate of each N, and how it changes with each doubling of N.
+WinRates = dict[str, dict[str, np.ndarray]]
+"""By selection: what became of each prompt, [s, n], for each N ("N = 2"), and its slope over N."""
 
-    Intervals are over training seed × prompt. A prompt that the checker can't judge for every N, seed and
-    selection is left out.
+
+def win_rates(tables: Sequence[pa.Table]) -> WinRates:
+    """By selection: the outcomes of each N, and how they change with each doubling of N.
+
+    A prompt that the checker can't judge for every N, seed and selection is left out.
+
+    Args:
+        tables: of compare_picks, one a training seed.
+
+    Raises:
+        StageError: no prompt is left.
+        InputError: the tables are of other N or selections.
     """
     found: dict[tuple[str, int], list[dict[int, float]]] = {}
     for table in tables:
@@ -71,19 +81,38 @@ def win_rates(tables: Sequence[pa.Table]) -> dict[str, dict[str, Interval]]:
             found.setdefault(key, []).append(by_id)
     if not found:
         raise StageError("best-of-N compared A1 and A0 on no prompt")
+    if any(len(seeds) != len(tables) for seeds in found.values()):
+        all_of_them = ", ".join(f"{selection} N = {n}" for selection, n in sorted(found))
+        raise InputError(
+            "the picks of the training seeds are not all of the same selections and N "
+            f"({all_of_them}): remove outcomes/picks-*.parquet, and they are compared again"
+        )
     common = sorted(set.intersection(*(set(by_id) for seeds in found.values() for by_id in seeds)))
+    if not common:
+        raise StageError(
+            "best-of-N has no prompt that every training seed, N and selection could be judged on"
+        )
     values = {
         key: np.array([[by_id[one] for one in common] for by_id in seeds]) for key, seeds in found.items()
     }  # [s, n] each
-    prompts = np.arange(len(common))
-    result: dict[str, dict[str, Interval]] = {}
+    result: WinRates = {}
     for selection in sorted({key[0] for key in values}):
         sizes = sorted(n for name, n in values if name == selection)
         by_n = {n: values[selection, n] for n in sizes}
-        result[selection] = {f"N = {n}": two_way_bootstrap(by_n[n], prompts) for n in sizes}
+        result[selection] = {f"N = {n}": by_n[n] for n in sizes}
         if len(sizes) > 1:
-            result[selection][SLOPE] = two_way_bootstrap(_slopes(by_n), prompts)
+            result[selection][SLOPE] = _slopes(by_n)
     return result
+
+
+def intervals(found: WinRates) -> dict[str, dict[str, Interval]]:
+    """The means of win_rates, with intervals over training seed × prompt."""
+    return {
+        selection: {
+            name: two_way_bootstrap(values, np.arange(values.shape[1])) for name, values in by_n.items()
+        }
+        for selection, by_n in found.items()
+    }
 
 
 def _slopes(by_n: dict[int, np.ndarray]) -> np.ndarray:
@@ -93,15 +122,16 @@ def _slopes(by_n: dict[int, np.ndarray]) -> np.ndarray:
     return np.tensordot(centred / (centred @ centred), np.stack(list(by_n.values())), axes=1)
 
 
-def picks_finding(found: dict[str, dict[str, Interval]]) -> Finding:
+def picks_finding(found: WinRates) -> Finding:
     """H5: the win rate over the other model is above one half for every N, and grows with N.
 
     It is about conversations picked as a whole: a reply picked by itself is a final turn. The slope's 95%
     interval must lie above 0, which is stricter than a one-sided test at 5%.
     """
-    estimates = found["whole"]
+    estimates = intervals({"whole": found["whole"]})["whole"]
+    by_seed = {name: values.mean(axis=1).tolist() for name, values in found["whole"].items()}
     bounds = {name: 0.0 if name == SLOPE else 0.5 for name in estimates}
     holds = all(one.low > bounds[name] for name, one in estimates.items())
     refuted = any(one.high < bounds[name] for name, one in estimates.items())
     statement = "A1's picks win over A0's for N = 2, 4, 8, more with larger N"
-    return Finding("H5", statement, estimates, holds, refuted)
+    return Finding("H5", statement, estimates, holds, refuted, by_seed)

@@ -12,7 +12,7 @@ from typing import Any
 from music_ray import miniature
 from music_ray.config import RunConfig
 from music_ray.config.base import select
-from music_ray.errors import ConfigError
+from music_ray.errors import ConfigError, InputError
 from music_ray.identity import identity_of
 from music_ray.models import resolve_model
 from music_ray.replicate.scale import Scale
@@ -40,11 +40,12 @@ def open_folder(out: Path, wanted: dict[str, Any]) -> None:
 
     Raises:
         ConfigError: it holds a replication of another scale, configuration, language model or world.
+        InputError: its replication.json is damaged.
     """
     file = out / FILE
     if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        other = [part for part, value in wanted.items() if before.get(part) != value]
+        before = read_json(file, "put the file back, or name another --out")
+        other = [part for part in {**wanted, **before} if before.get(part) != wanted.get(part)]
         if other:
             raise ConfigError(
                 f"{out} holds a replication of another {' and '.join(other)}: name another --out"
@@ -52,6 +53,21 @@ def open_folder(out: Path, wanted: dict[str, Any]) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(wanted, indent=2) + "\n")
+
+
+def read_json(file: Path, remedy: str) -> dict[str, Any]:
+    """A file of ours.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise InputError(f"{file} is damaged ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is damaged (it holds no JSON object): {remedy}")
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,10 +24,11 @@ def table(result: dict[str, Any]) -> str:
         found = ", ".join(f"{name}: {_interval(value)}" for name, value in one["estimates"].items())
         verdict = "holds" if one["holds"] else "REFUTED" if one["refuted"] else "NOT SHOWN"
         lines.append(f"| {one['name']} | {one['statement']} | {found} | {verdict} |")
+    lines += ["", *_differences(result["differences"])]
     if result["training_seeds"] == 1:
         lines += ["", "One training seed: how much a model changes from seed to seed is in no interval."]
     else:
-        lines += ["", *_by_seed(result["findings"])]
+        lines += ["", *_by_seed(result["findings"], result["differences_by_seed"])]
     if any(one["name"] == "ready" and not one["holds"] for one in result["findings"]):
         lines += ["", "**Not ready: nothing is concluded from the other lines.**"]
     if any(one["name"] == "checks" and not one["holds"] for one in result["findings"]):
@@ -61,13 +62,30 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_seed(findings: list[dict[str, Any]]) -> list[str]:
-    """Each training seed by itself, and Student's interval over them: it knows how few they are."""
+def _differences(by_suite: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """How much more often one arm is right than another, on the same pairs."""
+    compared = list(next(iter(by_suite.values())))
+    lines = ["| difference on | " + " | ".join(compared) + " |", "|---" * (len(compared) + 1) + "|"]
+    for suite, found in by_suite.items():
+        lines.append(f"| {suite} | " + " | ".join(_interval(found[one]) for one in compared) + " |")
+    return lines
+
+
+def _by_seed(findings: list[dict[str, Any]], differences: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Each training seed by itself, and Student's interval over them: it knows how few they are.
+
+    Of the findings, and of what else is compared on the suites that the page speaks of.
+    """
+    rows = {f"{one['name']}: {name}": values for one in findings for name, values in one["by_seed"].items()}
+    told = {name for one in findings for name in one["by_seed"]}
+    for suite in ("S2", "S3", "S4", "S4_control"):
+        for name, values in differences.get(suite, {}).items():
+            if suite != "S2" or name not in told:
+                rows[f"{suite}: {name}"] = values
     lines = ["| | seed by seed | Student's interval over seeds |", "|---|---|---|"]
-    for one in findings:
-        for name, values in one["by_seed"].items():
-            each = ", ".join(f"{value:.3f}" for value in values)
-            lines.append(f"| {one['name']}: {name} | {each} | {_interval(as_json(over_seeds(values)))} |")
+    for name, values in rows.items():
+        each = ", ".join(f"{value:.3f}" for value in values)
+        lines.append(f"| {name} | {each} | {_interval(as_json(over_seeds(values)))} |")
     return lines
 
 

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from music_ray.replicate.claim import accuracies, by_part, findings, over_seeds, two_way_bootstrap
+from music_ray.replicate.claim import (
+    accuracies,
+    by_part,
+    differences,
+    differences_by_seed,
+    findings,
+    over_seeds,
+    two_way_bootstrap,
+)
 
 
 def test_one_seed_and_pairs_of_their_own_are_the_plain_bootstrap() -> None:
@@ -22,6 +30,40 @@ def test_pairs_of_one_cluster_count_as_one() -> None:
     apart = two_way_bootstrap(values, np.arange(400))
     together = two_way_bootstrap(values, np.arange(400) // 4)
     assert (together.high - together.low) / (apart.high - apart.low) == pytest.approx(2.0, abs=0.2)
+
+
+def test_clusters_of_many_sizes_are_drawn_whole() -> None:
+    """Against the bootstrap written out: a draw's mean is over the pairs that it has, not over all pairs."""
+    generator = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(30), generator.integers(1, 12, size=30))
+    values = (generator.random((3, len(clusters))) < 0.2 + 0.02 * clusters).astype(float)
+    means = []
+    for _ in range(4000):
+        drawn = np.concatenate(
+            [np.flatnonzero(clusters == one) for one in generator.integers(0, 30, size=30)]
+        )
+        means.append(values[generator.integers(0, 3, size=3)][:, drawn].mean())
+    found = two_way_bootstrap(values, clusters, samples=4000)
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.008), pytest.approx(high, abs=0.008))
+    assert high - low > 0.1
+
+
+def test_over_five_training_seeds_the_bootstrap_is_narrower_than_it_says() -> None:
+    """Where models differ by their seed alone; docs/explanation/miniature.md has these shares."""
+    generator = np.random.default_rng(0)
+    shares = {}
+    for seeds in (2, 3, 5):
+        holds = {"bootstrap": 0, "Student": 0}
+        for _ in range(400):
+            of_seeds = generator.normal(size=seeds)
+            one = two_way_bootstrap(np.repeat(of_seeds[:, None], 2, axis=1), np.arange(2))
+            holds["bootstrap"] += one.low <= 0 <= one.high
+            other = over_seeds(of_seeds.tolist())
+            holds["Student"] += other.low <= 0 <= other.high
+        shares[seeds] = {name: number / 400 for name, number in holds.items()}
+    assert [shares[seeds]["bootstrap"] for seeds in (2, 3, 5)] == pytest.approx([0.5, 0.75, 0.86], abs=0.05)
+    assert all(0.92 < one["Student"] < 0.98 for one in shares.values())
 
 
 def test_training_seeds_widen_the_interval() -> None:
@@ -113,3 +155,18 @@ def test_accuracy_by_suite_and_part() -> None:
     }  # fmt: skip
     parts = np.array(["early"] * 2000 + ["late"] * 2000)
     assert by_part(right, "S7", parts) == {"early": {"A0": 1.0}, "late": {"A0": 0.0}}
+
+
+def test_differences_of_all_seeds_and_of_each() -> None:
+    generator = np.random.default_rng(1)
+    right = {
+        arm: {"S2": generator.random((2, 400)) < share}
+        for arm, share in (("A0", 0.5), ("A1", 0.8), ("share-half", 0.7))
+    }
+    found = differences(right, {"S2": np.arange(400)})["S2"]
+    each = differences_by_seed(right)["S2"]
+    assert list(found) == list(each) == [("A1", "A0"), ("share-half", "A0"), ("share-half", "A1")]
+    for arms, values in each.items():
+        one, other = (right[arm]["S2"].mean(axis=1) for arm in arms)
+        assert values == pytest.approx((one - other).tolist())
+        assert found[arms].value == pytest.approx(np.mean(values))

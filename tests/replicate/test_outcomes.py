@@ -88,6 +88,21 @@ def test_outcomes_of_other_pairs_or_suites_are_refused(tmp_path: Path, suites: S
     assert str(raised.value) == f"{folder}/A0-0.parquet: the suites are {remedy}"
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1", "half"], ids=["empty", "foreign", "half"])
+def test_a_damaged_file_is_found_before_anything_is_trained(
+    tmp_path: Path, suites: Suites, content: bytes | str
+) -> None:
+    outcomes = outcomes_of(tmp_path, suites)
+    outcomes.write("A0", 0, RIGHT)
+    file = tmp_path / "outcomes" / "A0-0.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+    with pytest.raises(InputError) as raised:
+        outcomes.check()
+    assert str(raised.value).startswith(f"{file} is damaged (")
+    assert str(raised.value).endswith("): remove it, and what it was made from is made again")
+
+
 def test_picks_come_back(tmp_path: Path, suites: Suites) -> None:
     outcomes = outcomes_of(tmp_path, suites)
     assert not outcomes.has_picks(0)
