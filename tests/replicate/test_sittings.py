@@ -75,7 +75,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_it_goes_on_and_tells_of_whole_training_seeds_alone(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in (0, 1):
         for arm in ARMS:
@@ -89,11 +89,8 @@ def test_it_goes_on_and_tells_of_whole_training_seeds_alone(
         told.append((path.name, json.loads(text)["training_seeds"] if path.name == "results.json" else None))
         write_text(path, text)
 
-    command.write_text = write  # type: ignore[assignment]
-    try:
-        result = command._replicate(world.recipe, None)  # type: ignore[arg-type]
-    finally:
-        command.write_text = write_text
+    monkeypatch.setattr(command, "write_text", write)
+    result = command._replicate(world.recipe, None)  # type: ignore[arg-type]
     assert world.made == ["A1-2", "picks-2"]
     assert told == [
         (name, seeds)
