@@ -1,6 +1,8 @@
 """H1 and H2 on the pairs of S2 whose rejected side has one wrong reply only. Looked at afterwards.
 
-python docs/explanation/miniature-full/one_wrong_reply.py
+    python docs/explanation/miniature-full/one_wrong_reply.py
+
+Over the training seeds that A0, A1 and A2 all have.
 """
 
 from __future__ import annotations
