@@ -92,10 +92,11 @@ def evaluation_tools() -> Tools:
     """What evaluation needs of other stages."""
     from music_ray.evaluate.sides import Tools
     from music_ray.generate.hub import hub_rows
+    from music_ray.score.chat_check import checked_config
     from music_ray.score.model import open_model
     from music_ray.score.run import run_score
 
-    return Tools(check_model=open_model, score=run_score, hub_rows=hub_rows)
+    return Tools(open_model, checked_config, score=run_score, hub_rows=hub_rows)
 
 
 def run_best_of_n(config: RunConfig, model_names: Sequence[str], out: str | None) -> None:
@@ -109,11 +110,11 @@ def best_of_n_tools() -> BestOfNTools:
     """What best-of-N needs of other stages."""
     from music_ray.evaluate.best_of_n.tools import Tools
     from music_ray.generate.speakers import Speakers
+    from music_ray.score.chat_check import checked_config
     from music_ray.score.model import open_model
-    from music_ray.score.settings import scoring_config
     from music_ray.score.worker import ScoreWorker
 
-    return Tools(open_model, scoring_config, scorer=ScoreWorker, speakers=Speakers)
+    return Tools(open_model, checked_config, scorer=ScoreWorker, speakers=Speakers)
 
 
 def _is_finished(run: RunDir, stage: str, stages: Sequence[str]) -> bool:

@@ -70,8 +70,8 @@ def evaluate_models(
     if verdicts is not None:
         suites, told = _with_verdicts(suites, verdicts)
     spoilings = spoil_sets(suites, run.config.seed) if sensitivity else []
-    named = _open_models(models, run, tools)
     words = words if any(word.startswith("score.engine=") for word in words) else [_PLAIN, *words]
+    named = _open_models(models, run, tools, words)
     scored = {model.name: [_score(run, suite, model, tools, words) for suite in suites] for model in named}
     resampling = Resampling(config.bootstrap_samples, config.confidence, run.config.seed)
     result: dict[str, Any] = {
@@ -116,18 +116,21 @@ def _folder(out: str, words: Sequence[str]) -> RunDir:
     return RunDir(resolve_config(apply_overrides(values, own)))
 
 
-def _open_models(names: Sequence[str], run: RunDir, tools: Tools) -> list[Model]:
+def _open_models(names: Sequence[str], run: RunDir, tools: Tools, words: Sequence[str]) -> list[Model]:
     """The models as they were named; two names of one model would share its files of scores."""
     named: dict[str, Model] = {}
     for name in names:
         folder = local_model(name, run)
-        found = Model(without_credentials(name), folder, tools.check_model(folder).digest)
+        opened = tools.check_model(folder)
+        found = Model(without_credentials(name), folder, opened.digest)
         other = named.setdefault(found.digest or found.folder, found)
         if other is not found:
             raise ConfigError(
                 f"--model {name} and --model {other.name} hold the same model: name different ones, or one "
                 "alone"
             )
+        if len(names) > 1:  # else the scorer's own check is early enough
+            tools.check_scoring(opened, run.display(), words)
     return list(named.values())
 
 

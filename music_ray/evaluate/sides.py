@@ -32,6 +32,8 @@ class Tools:
 
     check_model: Callable[[str], Any]
     """Refuses a folder that is no reward model; what it returns has a `digest` of the model."""
+    check_scoring: Callable[[Any, str, Sequence[str]], Any]
+    """Refuses what can't be scored: (what check_model returned, a folder, overrides). It may take seconds."""
     score: Callable[[str, str, str, Sequence[str]], RunDir]
     """Scores conversations: (model's folder, data, out, overrides); the folder of its files comes back."""
     hub_rows: HubRows

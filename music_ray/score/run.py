@@ -25,6 +25,7 @@ from music_ray.provenance import versions
 from music_ray.public import without_credentials
 from music_ray.ray_session import check_pool, ensure_ray
 from music_ray.rundir import RunDir
+from music_ray.score.chat_check import check_chat
 from music_ray.score.conversations import conversations
 from music_ray.score.files import ScoringInput, open_input
 from music_ray.score.longest import OVER_LENGTH, check_longest, no_longer_too_long
@@ -59,7 +60,7 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
     config = scoring_config(found, out, overrides)
     run = RunDir(config)
     if read_record(run).get("status") != "done":  # transformers takes seconds to import
-        _check_chat(found, config)
+        check_chat(found, config)
     origin = made_from(found, source, config)
     check_folder(run, origin)
     with run.lock():
@@ -82,16 +83,6 @@ def run_score(model: str, data: str, out: str, overrides: Sequence[str] = ()) ->
     _tell(run, counts)
     _check_any_scored(run, counts)
     return run
-
-
-def _check_chat(model: ScoringModel, config: RunConfig) -> None:
-    """What an actor would ask of tokenizer and chat template, before anything is started."""
-    from music_ray.chat import ChatFormat
-
-    # Finished conversations are read: a template may well rewrite earlier turns, as Qwen3's does.
-    chat = ChatFormat.load(model.folder, appends=False)
-    if config.score.engine != "vllm":  # which pads nothing
-        _ = chat.pad_token_id
 
 
 def made_from(model: ScoringModel, source: ScoringInput, config: RunConfig) -> dict[str, str]:

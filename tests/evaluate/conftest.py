@@ -43,11 +43,16 @@ class TableScorer:
         self.calls: list[tuple[str, str]] = []
         """Model and data of each call."""
         self.words: list[Sequence[str]] = []
+        self.checked: list[tuple[str, list[str]]] = []
+        """Digest and words of each check that a model can be scored with."""
 
     def check_model(self, folder: str) -> Any:
         if not (Path(folder) / "scores.json").exists():
             raise InputError(f"{folder} is no reward model")
         return SimpleNamespace(digest=f"digest of {Path(folder).name}")
+
+    def check_scoring(self, model: Any, out: str, words: Sequence[str]) -> None:
+        self.checked.append((model.digest, list(words)))
 
     def score(self, model: str, data: str, out: str, words: Sequence[str]) -> RunDir:
         self.calls.append((model, data))
@@ -80,7 +85,7 @@ def tools(scorer: TableScorer) -> Tools:
         raise InputError(f"no hub for {dataset}")
         yield
 
-    return Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=no_hub)
+    return Tools(scorer.check_model, scorer.check_scoring, score=scorer.score, hub_rows=no_hub)
 
 
 @pytest.fixture

@@ -71,7 +71,12 @@ def test_two_models_on_the_same_pairs(world, tmp_path: Path, scorer) -> None:
     assert (comparison["first"], comparison["second"]) == world.models
     assert comparison["overall"]["difference"] == 0.25 and comparison["overall"]["only_first_right"] == 1
     # Transformers unless the command says otherwise.
-    assert scorer.words == [["score.engine=huggingface", *WORDS]] * 2
+    words = ["score.engine=huggingface", *WORDS]
+    assert scorer.words == [words] * 2
+    # Of several models each is asked before the first is scored; one alone the scorer asks itself.
+    assert scorer.checked == [("digest of a", words), ("digest of b", words)]
+    world(models=world.models[:1])
+    assert len(scorer.checked) == 2
 
 
 def test_scores_lie_beside_their_pairs(world, tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_one_model_under_two_names_is_refused(world, make_model, monkeypatch, sc
     """Both would write the same file of scores where folders have one name, as a/model and b/model have."""
     other = make_model("c", A)
     monkeypatch.setattr(scorer, "check_model", lambda folder: SimpleNamespace(digest=_content(folder)))
-    tools = Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=lambda *arguments: iter(()))
+    tools = Tools(scorer.check_model, scorer.check_scoring, scorer.score, hub_rows=lambda *_: iter(()))
     first, second = world.models
     pairs = [str(Path(first).parent / "dev.jsonl")]
     with pytest.raises(
@@ -174,7 +179,7 @@ def test_scores_are_found_by_the_model_and_not_by_its_place(
     world, tmp_path: Path, scorer, make_model, monkeypatch
 ) -> None:
     monkeypatch.setattr(scorer, "check_model", lambda folder: SimpleNamespace(digest=_content(folder)))
-    tools = Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=lambda *arguments: iter(()))
+    tools = Tools(scorer.check_model, scorer.check_scoring, scorer.score, hub_rows=lambda *_: iter(()))
 
     def scored_below() -> set[str]:
         evaluate_models([model], ["dev.jsonl"], "out", None, WORDS, tools)

@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +220,7 @@ def readers(tools: Tools) -> Tools:
         run.write_table(pa.Table.from_pylist(rows), "scores", "part-00000-of-00001.parquet")
         return run
 
-    return Tools(check_model=tools.check_model, score=score, hub_rows=tools.hub_rows)
+    return replace(tools, score=score)
 
 
 def tools_config(out: str):

@@ -86,7 +86,7 @@ def suites(tmp_path: Path) -> Suites:
 def test_pairs_are_right_where_the_chosen_side_has_more_in_the_order_of_the_files(
     suites: Suites, tmp_path: Path
 ) -> None:
-    tools = Tools(check_model=digest_of_table, score=score, hub_rows=lambda *_: iter(()))
+    tools = Tools(digest_of_table, lambda *_: None, score=score, hub_rows=lambda *_: iter(()))
     model = tmp_path / "model"
     model.mkdir()
     (model / "scores.json").write_text(json.dumps({"1 3": 2.0, "3 1": 1.0, "1 2": 0.5, "2 1": 0.7}))

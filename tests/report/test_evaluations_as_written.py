@@ -48,7 +48,7 @@ def test_an_evaluation_with_sensitivity_and_rewardbench(
         write_jsonl(tmp_path / "bench.jsonl", bench),
     ]
     words = ["evaluate.bootstrap_samples=100"]
-    tools = Tools(check_model=scorer.check_model, score=scorer.score, hub_rows=no_hub)
+    tools = Tools(scorer.check_model, scorer.check_scoring, score=scorer.score, hub_rows=no_hub)
     evaluate_models(models, pairs, folder.display(), None, words, tools, sensitivity=True)
 
     found = read_any_model(Place("written", folder))

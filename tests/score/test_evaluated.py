@@ -7,6 +7,7 @@ import pytest
 
 from music_ray.evaluate.any_model import evaluate_models
 from music_ray.evaluate.sides import Tools
+from music_ray.score.chat_check import checked_config
 from music_ray.score.model import open_model
 from music_ray.score.run import run_score
 from tests.reward.conftest import conversation
@@ -25,7 +26,7 @@ def test_the_same_evaluation_with_a_raised_bound(
         {"id": "1", "chosen": conversation("a", "b c"), "rejected": conversation("a", "b")},
         {"id": "2", "chosen": conversation("a", "b " * 100), "rejected": conversation("a", "b")},
     )
-    tools = Tools(check_model=open_model, score=run_score, hub_rows=lambda *arguments: iter(()))
+    tools = Tools(open_model, checked_config, score=run_score, hub_rows=lambda *arguments: iter(()))
 
     def evaluate(*words: str) -> tuple[dict, dict]:
         given = [str(reward_folder)], [str(pairs)], "out", None

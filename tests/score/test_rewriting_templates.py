@@ -9,7 +9,9 @@ import pytest
 
 from music_ray.chat import ChatFormat
 from music_ray.errors import InputError
+from music_ray.evaluate.any_model import evaluate_models
 from music_ray.jobs.metrics import Metrics
+from music_ray.run import best_of_n_tools, evaluation_tools
 from music_ray.score.model import open_model
 from music_ray.score.run import run_score
 from music_ray.score.settings import scoring_config
@@ -115,6 +117,27 @@ def test_what_scoring_needs_is_asked_for_before_anything_starts(
         run_score(folder, str(data), str(tmp_path / "out"), ["score.engine=huggingface"])
     assert str(caught.value).replace(folder, "MODEL") == message
     assert not (tmp_path / "out").exists()
+
+
+def test_of_two_models_the_second_is_looked_at_before_the_first_is_scored(
+    reward_folder: Path, tmp_path: Path, write_rows
+) -> None:
+    broken = with_tokenizer(reward_folder, tmp_path / "broken", "{{ raise_exception('no chat here') }}")
+    models = [str(reward_folder), broken]
+    data = write_rows({"id": "1", "chosen": conversation("a", "b c"), "rejected": conversation("a", "b")})
+    with pytest.raises(InputError) as caught:
+        evaluate_models(models, [str(data)], str(tmp_path / "out"), None, [], evaluation_tools())
+    message = "the chat template of MODEL fails on a plain conversation (no chat here): use an"
+    assert str(caught.value).replace(broken, "MODEL") == f"{message} instruction-tuned model"
+    assert not (tmp_path / "out").exists()
+
+
+def test_best_of_n_looks_at_it_before_an_engine_starts(reward_folder: Path, tmp_path: Path) -> None:
+    broken = with_tokenizer(reward_folder, tmp_path / "broken", "{{ raise_exception('no chat here') }}")
+    tools = best_of_n_tools()
+    assert tools.scoring_config(tools.check_model(str(reward_folder)), "out", []).engine.max_model_len
+    with pytest.raises(InputError, match=r"fails on a plain conversation \(no chat here\)"):
+        tools.scoring_config(tools.check_model(broken), "out", [])
 
 
 def test_a_missing_padding_token_is_found_before_anything_starts(

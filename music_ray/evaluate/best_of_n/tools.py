@@ -50,7 +50,7 @@ class Tools:
     check_model: Callable[[str], Any]
     """Refuses a folder that is no reward model; what it returns has a `digest` of the model."""
     scoring_config: Callable[[Any, str, Sequence[str]], RunConfig]
-    """The configuration of a scorer: (what check_model returned, a folder, overrides)."""
+    """The configuration of a scorer: (what check_model returned, a folder, overrides); or it refuses."""
     scorer: Callable[..., RowScorer]
     """Loads a reward model: (its configuration, run epoch, {}, metrics)."""
     speakers: Callable[..., Speakers]
