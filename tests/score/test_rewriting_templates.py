@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from music_ray.chat import ChatFormat
+from music_ray.config.load import resolve_config
 from music_ray.errors import InputError
 from music_ray.evaluate.any_model import evaluate_models
+from music_ray.evaluate.best_of_n.run import run_best_of_n
 from music_ray.jobs.metrics import Metrics
 from music_ray.run import best_of_n_tools, evaluation_tools
 from music_ray.score.model import open_model
@@ -132,12 +134,17 @@ def test_of_two_models_the_second_is_looked_at_before_the_first_is_scored(
     assert not (tmp_path / "out").exists()
 
 
-def test_best_of_n_looks_at_it_before_an_engine_starts(reward_folder: Path, tmp_path: Path) -> None:
+def test_best_of_n_looks_at_it_before_an_engine_starts(
+    reward_folder: Path, tmp_path: Path, write_rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = with_tokenizer(reward_folder, tmp_path / "broken", "{{ raise_exception('no chat here') }}")
-    tools = best_of_n_tools()
-    assert tools.scoring_config(tools.check_model(str(reward_folder)), "out", []).engine.max_model_len
+    prompts = write_rows({"id": "1", "prompt": "a"})
+    values = {"name": "n", "engine": {"kind": "scripted", "model": "rules"}}
+    config = resolve_config(values | {"best_of_n": {"prompts": str(prompts)}})
+    monkeypatch.setattr("music_ray.preflight.check", lambda *_: pytest.fail("an engine was looked at"))
     with pytest.raises(InputError, match=r"fails on a plain conversation \(no chat here\)"):
-        tools.scoring_config(tools.check_model(broken), "out", [])
+        run_best_of_n(config, [str(reward_folder), broken], str(tmp_path / "out"), best_of_n_tools())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_padding_token_is_found_before_anything_starts(
