@@ -191,7 +191,7 @@ def _train_on_ray(run: RunDir, task: dict[str, Any]) -> dict[str, Any]:
         try:
             tell_steps(run, ended, tracker)
         except KeyboardInterrupt:
-            save_before_the_end(run, ended, lambda: tell_steps(run, ended, tracker))
+            save_before_the_end(run, ended, lambda over: tell_steps(run, over, tracker))
             raise
     if problem:
         # The last of the workers' errors is in its text.

@@ -69,7 +69,7 @@ def _watch(config: str, folder: str) -> None:
     Path(folder, f"{dist.get_rank()}.txt").write_text(str(said))
 
 
-def never() -> None:
+def never(over: threading.Event) -> None:
     raise AssertionError("there is nothing to wait for")
 
 
@@ -118,7 +118,7 @@ def test_what_became_of_it_is_said(
     run = make_run(gemma2_folder)
     write_log(run, 3)
 
-    def follow() -> None:
+    def follow(over: threading.Event) -> None:
         assert run.exists(*STOP)
         if written:
             run.write_text(*written)
@@ -130,6 +130,28 @@ def test_what_became_of_it_is_said(
     ]
     forget_interrupt(run)
     assert not run.exists(*STOP)
+
+
+@pytest.mark.parametrize(("answer", "is_given_up"), [("", True), ("saving", False)])
+def test_where_nobody_answers_and_no_step_is_made_it_ends_after_a_while(
+    make_run: Any, gemma2_folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, is_given_up: bool
+) -> None:
+    """Found by make chaos: a node was away for long, and its workers could not come back to save."""
+    monkeypatch.setattr("music_ray.reward.interrupt._LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("music_ray.reward.interrupt._PATIENCE_SECONDS", 2.0)
+    run, ended = make_run(gemma2_folder), threading.Event()
+    write_log(run, 3)
+
+    def follow(over: threading.Event) -> None:
+        run.write_text(answer, *STOP)
+        for step in (4, 5, 6):  # steps that are made are waited for
+            assert not over.wait(1.0)
+            write_log(run, step)
+        assert over.wait(10.0 if is_given_up else 4.0) == is_given_up
+        ended.set()
+        assert over.wait(10.0)
+
+    save_before_the_end(run, ended, follow)
 
 
 DRIVER = """
