@@ -49,6 +49,7 @@ def test_rank_0_looks_for_all_and_not_after_every_step(
     run = make_run(gemma2_folder)
     assert call_ranks(_watch, 2, run.config.model_dump_json(), str(tmp_path)) == [0, 0]
     assert {(tmp_path / f"{rank}.txt").read_text() for rank in range(2)} == {"[False, False, True]"}
+    assert run.read_text(*STOP) == "saving"  # the driver sees that it is heard
 
 
 def _watch(config: str, folder: str) -> None:
